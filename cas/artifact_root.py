@@ -1,0 +1,204 @@
+"""One artifact root: what is logged into it, listed, opened, checked out and removed."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from cas.checkout import Checkout, CheckoutReport, link_modes
+from cas.config import link_override
+from cas.digest import Buffer, digest_of
+from cas.errors import BlobDamaged, BlobNotFound, InvalidInput, KeyNotFound, PathConflict, PathNotFound
+from cas.history import History
+from cas.ingest import Ingested
+from cas.manifest import Entry, Listed, Manifest
+from cas.paths import ancestors, check_path, join, relative_to
+from cas.writer import Writer
+
+if TYPE_CHECKING:
+    from cas.store import Store
+
+
+class ArtifactRoot:
+    """The files of one run, model or trace (or, at "", of the store itself).
+
+    Each ``ingest_…`` is one log call: it returns when everything is durable, and what it logs becomes visible at
+    once or not at all. Safe to share among threads.
+    """
+
+    def __init__(self, store: Store, path: str) -> None:
+        self.store = store
+        self.path = path
+        self._history = History(store.backend, path)
+
+    def __repr__(self) -> str:
+        return f"<ArtifactRoot {self.path!r} of {self.store.name}>"
+
+    # Writing
+
+    def ingest_file(self, source: Path | str, path: str) -> None:
+        """Log one file at ``path``."""
+        source = Path(source)
+        self._log([path], lambda writer: writer.put_file(path, source))
+
+    def ingest_bytes(self, data: bytes, path: str) -> None:
+        """Log ``data`` as a file at ``path``."""
+        self._log([path], lambda writer: writer.put_bytes(path, data))
+
+    def ingest_stream(self, chunks: Iterable[Buffer], path: str) -> None:
+        """Log what ``chunks`` yields as a file at ``path``. If it raises, nothing is logged."""
+        self._log([path], lambda writer: writer.put_stream(path, chunks))
+
+    def ingest_staged(self, staged: Ingested, path: str) -> None:
+        """Log bytes that :func:`cas.ingest.stage_stream` put into a file of the store's scratch directory."""
+        self._log([path], lambda writer: writer.adopt(path, staged))
+
+    def ingest_tree(self, source: Path | str, path: str = "") -> None:
+        """Log every file below the directory ``source``, under ``path``. Links are followed."""
+        files = {join(path, relative): file for relative, file in _walk(Path(source))}
+
+        def put(writer: Writer) -> None:
+            for name, file in files.items():
+                writer.put_file(name, file)
+
+        self._log(list(files), put)
+
+    def remove(self, path: str = "") -> int:
+        """Remove the file, or everything below the directory, ``path``; returns how many files.
+
+        What is not there needs no removing. The bytes stay until they are collected.
+        """
+        paths = [entry.path for entry in self.manifest().below(path)]
+
+        def put(writer: Writer) -> None:
+            for each in paths:
+                writer.remove(each)
+
+        if paths:
+            self._commit(put)
+        return len(paths)
+
+    # Reading
+
+    def manifest(self) -> Manifest:
+        """What is here now. A manifest never changes; ask again for what came later."""
+        return self._history.manifest()
+
+    def list(self, directory: str = "") -> list[Listed]:
+        """What lies directly in ``directory``; empty if it is a file or not there."""
+        return self.manifest().list(directory)
+
+    def entry(self, path: str) -> Entry:
+        """The file at ``path``. Raises :class:`PathNotFound`, also for a directory."""
+        entry = self.manifest().get(path)
+        if entry is None:
+            raise PathNotFound(path, repr(self))
+        return entry
+
+    def open(self, path: str) -> BinaryIO:
+        """Open the file at ``path`` for reading, with seek."""
+        return self.open_entry(self.entry(path))
+
+    def open_entry(self, entry: Entry) -> BinaryIO:
+        """Open an entry of this root's manifest."""
+        if entry.inline is not None:
+            return io.BytesIO(self._read_inline(entry))
+        return self.store.blobs.open(entry.digest, entry.size, entry.blob)
+
+    def local_path(self, entry: Entry) -> Path | None:
+        """The store's own file with an entry's bytes, for reading only; None if there is no such file."""
+        if entry.inline is not None:
+            return None
+        return self.store.blobs.local_path(entry.digest, entry.size, entry.blob)
+
+    def checkout(
+        self, path: str, destination: Path | str, *, disposable: bool = False, strip: str = ""
+    ) -> CheckoutReport:
+        """Write the file, or everything below the directory, ``path`` out below ``destination``.
+
+        Names keep their whole path, less the leading directory ``strip``. ``disposable`` says that the
+        destination is thrown away, and may share its bytes with the store. Raises :class:`PathNotFound`.
+        """
+        entries = list(self.manifest().below(path))
+        if not entries and path:
+            raise PathNotFound(path, repr(self))
+        modes = link_modes(disposable=disposable, override=link_override())
+        with Checkout(Path(destination), modes) as checkout:
+            for entry in entries:
+                name = relative_to(entry.path, strip)
+                if not name:
+                    raise InvalidInput(f"{entry.path!r} does not lie below {strip!r}")
+                source = self.local_path(entry)
+                if source is not None:
+                    checkout.link(name, source, entry.size)
+                else:
+                    with self.open_entry(entry) as file:
+                        checkout.write(name, file, entry.size)
+        return checkout.report
+
+    # Inside
+
+    def fold(self) -> None:
+        """Make one fragment of all there are. Happens by itself; for tests and for the impatient."""
+        self._history.fold_all()
+
+    def _log(self, paths: Iterable[str], put: Callable[[Writer], None]) -> None:
+        manifest = self.manifest()
+        for path in paths:
+            _check_free(manifest, path)
+        self._commit(put)
+
+    def _commit(self, put: Callable[[Writer], None]) -> None:
+        with self.store.writer(self.path, self._history.next_intent()) as writer:
+            put(writer)
+            writer.commit()
+        self._history.tidy(writer.intent)
+
+    def _read_inline(self, entry: Entry) -> bytes:
+        """The bytes of a small file, from wherever a fold may have moved them since."""
+        assert entry.inline is not None
+        try:
+            data = self.store.backend.read(entry.inline.fragment, entry.inline.offset, entry.size)
+        except KeyNotFound:
+            now = self.manifest().get(entry.path)
+            if now is None or now.digest != entry.digest or now == entry or now.inline is None:
+                raise BlobNotFound(f"{entry.path!r} of {self!r} was removed or replaced meanwhile") from None
+            return self._read_inline(now)
+        if digest_of(data) != entry.digest:
+            raise BlobDamaged(f"{entry.path!r} in {entry.inline.fragment} of {self.store.name} is damaged")
+        return data
+
+
+def _check_free(manifest: Manifest, path: str) -> None:
+    """A file where a directory is, or below a file, would hide what is there."""
+    check_path(path)
+    if manifest.is_directory(path):
+        raise PathConflict(path, "it is a directory")
+    for directory in ancestors(path):
+        if manifest.get(directory) is not None:
+            raise PathConflict(path, f"{directory!r} is a file")
+
+
+def _walk(source: Path) -> Iterator[tuple[str, Path]]:
+    """Every file below a directory with its path relative to it, sorted, through links, each directory once on
+    the way down: a link that leads back up ends there."""
+
+    def walk(directory: Path, relative: str, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str, Path]]:
+        with os.scandir(directory) as found:
+            names = sorted(found, key=lambda each: each.name)
+        for each in names:
+            name = join(relative, each.name)
+            if not each.is_dir():
+                yield name, Path(each.path)
+                continue
+            status = os.stat(each.path)
+            if (status.st_dev, status.st_ino) not in above:
+                yield from walk(Path(each.path), name, above | {(status.st_dev, status.st_ino)})
+
+    if not source.is_dir():
+        raise InvalidInput(f"not a directory: {source}")
+    status = source.stat()
+    return walk(source, "", frozenset({(status.st_dev, status.st_ino)}))

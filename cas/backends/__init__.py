@@ -1,0 +1,7 @@
+"""Where keys become bytes: a local disk, memory, and later object stores."""
+
+from cas.backends.interface import Backend, Listing, SupportsLocalFiles
+from cas.backends.local import LocalBackend
+from cas.backends.memory import MemoryBackend
+
+__all__ = ["Backend", "Listing", "LocalBackend", "MemoryBackend", "SupportsLocalFiles"]

@@ -1,0 +1,95 @@
+"""What a store asks of the place it is kept in.
+
+Only what object stores can do: no rename, no lock, no append. A backend knows keys and bytes; digests,
+manifests and protocols are the business of the layers above. :class:`cas.testing.BackendContract` is the
+conformance suite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from cas.scratch import Scratch
+
+
+class Listing(NamedTuple):
+    """One key of a listing and the size of its object in bytes."""
+
+    key: str
+    size: int
+
+
+class Backend(Protocol):
+    """Objects by key. Every method may be called from many threads and processes at once.
+
+    Keys are relative POSIX paths that passed the checks of :mod:`cas.keys`. What a finished ``put`` stored is
+    durable, and seen by every later ``read`` and ``list``, from any process.
+    """
+
+    @property
+    def name(self) -> str:
+        """What to call this place in messages: a path or a URL without secrets."""
+        ...
+
+    def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        """The bytes from ``start`` on, at most ``length``; shorter only at the end of the object.
+
+        Raises :class:`~cas.errors.KeyNotFound`.
+        """
+        ...
+
+    def read_into(self, key: str, start: int, buffer: memoryview) -> int:
+        """Fill ``buffer`` from ``start`` on; returns how many bytes, fewer only at the end of the object."""
+        ...
+
+    def size(self, key: str) -> int:
+        """The object's size in bytes. Raises :class:`~cas.errors.KeyNotFound`."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[Listing]:
+        """Every object whose key starts with ``prefix``, which ends in "/", in no order one may rely on.
+
+        An object that comes or goes meanwhile may be listed or not; one that does neither is listed.
+        """
+        ...
+
+    def put(self, key: str, parts: Iterable[bytes], *, create: bool) -> None:
+        """Store the concatenated ``parts``, atomically: readers see all of it or nothing.
+
+        With ``create``, raises :class:`~cas.errors.KeyExists` if the key is taken: of any number of
+        concurrent creators exactly one succeeds. Without, replaces what is there. If ``parts`` raises, nothing
+        is stored and the error passes through.
+        """
+        ...
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete objects; a key that is not there is no error."""
+        ...
+
+
+@runtime_checkable
+class SupportsLocalFiles(Protocol):
+    """A backend whose objects are files of this machine: the extra power behind zero-copy links."""
+
+    @property
+    def scratch(self) -> Scratch:
+        """This process's private directory on the same file system."""
+        ...
+
+    def path(self, key: str) -> Path:
+        """Where the file of a key lies, whether it exists or not."""
+        ...
+
+    def publish(self, staged: Sequence[tuple[Path, str]]) -> None:
+        """Move finished scratch files to keys nobody else writes, durably, in one go.
+
+        When it returns, all are visible, read-only and safe from a power cut; if it raises, some may be visible
+        whole, and the scratch files left over are gone.
+        """
+        ...
+
+    def quarantine(self, key: str) -> None:
+        """Move a damaged object out of its key, keeping the bytes. Gone already is no error."""
+        ...

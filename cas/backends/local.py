@@ -1,0 +1,101 @@
+"""A store on a local file system: keys are files below one directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from cas.atomic import Staged, publish, remove, sync_directory, write_private
+from cas.backends.interface import Listing
+from cas.errors import KeyExists, KeyNotFound
+from cas.keys import INTENTS, QUARANTINE, SCRATCH
+from cas.scratch import Scratch
+
+
+class LocalBackend:
+    """Implements :class:`~cas.backends.interface.Backend` and ``SupportsLocalFiles``.
+
+    Needs of the file system: atomic rename and link, and fsync that means it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.scratch = Scratch(root / SCRATCH.rstrip("/"))
+
+    @property
+    def name(self) -> str:
+        return str(self.root)
+
+    def path(self, key: str) -> Path:
+        return self.root / key
+
+    def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        with os.fdopen(self._open(key), "rb", buffering=0) as file:
+            file.seek(start)
+            return file.read() if length is None else file.read(length)
+
+    def read_into(self, key: str, start: int, buffer: memoryview) -> int:
+        descriptor = self._open(key)
+        try:
+            done = 0
+            while done < len(buffer):
+                count = os.preadv(descriptor, [buffer[done:]], start + done)
+                if count == 0:
+                    break
+                done += count
+            return done
+        finally:
+            os.close(descriptor)
+
+    def size(self, key: str) -> int:
+        try:
+            return os.stat(self.path(key), follow_symlinks=False).st_size
+        except (FileNotFoundError, NotADirectoryError):
+            raise KeyNotFound(key) from None
+
+    def list(self, prefix: str) -> Iterator[Listing]:
+        try:
+            # All names first: a directory that changes during a slow walk would be listed half old, half new.
+            names = list(os.scandir(self.path(prefix)))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for entry in names:
+            if entry.is_dir(follow_symlinks=False):
+                yield from self.list(f"{prefix}{entry.name}/")
+            elif entry.is_file(follow_symlinks=False):
+                with suppress(FileNotFoundError):  # gone since
+                    yield Listing(prefix + entry.name, entry.stat(follow_symlinks=False).st_size)
+
+    def put(self, key: str, parts: Iterable[bytes], *, create: bool) -> None:
+        temporary = self.scratch.file()
+        write_private(temporary, parts)
+        # An intent protects a writer that lives from a collector that runs. After a power cut there is neither,
+        # so intents need to be atomic, but not to be synced (docs/decisions/0002).
+        durable = not key.startswith(INTENTS)
+        try:
+            publish(
+                [Staged(temporary, self.path(key))], self.root, "create" if create else "replace", durable=durable
+            )
+        except FileExistsError:
+            raise KeyExists(key) from None
+
+    def delete(self, keys: Sequence[str]) -> None:
+        remove(self.path(key) for key in keys)
+
+    def publish(self, staged: Sequence[tuple[Path, str]]) -> None:
+        publish([Staged(temporary, self.path(key)) for temporary, key in staged], self.root, "unique")
+
+    def quarantine(self, key: str) -> None:
+        target = self.path(QUARANTINE + key.replace("/", "-"))
+        target.parent.mkdir(exist_ok=True)
+        with suppress(FileNotFoundError):
+            os.rename(self.path(key), target)
+            sync_directory(target.parent)
+
+    def _open(self, key: str) -> int:
+        try:
+            return os.open(self.path(key), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            raise KeyNotFound(key) from None

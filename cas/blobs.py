@@ -1,0 +1,160 @@
+"""Blobs: whole files of immutable bytes, found by digest.
+
+The choke point for damage: every use of a stored blob passes :meth:`Blobs.find`, which never hands out one whose
+seal is broken without hashing it again. Nothing above may assume how a blob is stored, only that it can be
+opened, and that :meth:`Blobs.local_path` may answer None.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from cas.atomic import SEAL_NS, SEALED_MODE
+from cas.backends import Backend, SupportsLocalFiles
+from cas.digest import Digest, Hasher
+from cas.errors import BlobDamaged, BlobNotFound, KeyNotFound
+from cas.ingest import hash_sealed
+from cas.keys import BLOBS, alias_key, blobs_prefix, parse_blob_key
+from cas.reader import open_object
+
+_logger = logging.getLogger(__name__)
+
+
+class Blobs:
+    """The blobs of one store."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+
+    def candidates(self, digest: Digest) -> list[str]:
+        """Keys that hold, or claim to hold, the bytes of ``digest``: its own and those its aliases name."""
+        own, aliased = self._listing(digest)
+        return own + [key for other in aliased for key in self._listing(other)[0]]
+
+    def aliases(self, digest: Digest) -> list[Digest]:
+        """Other digests of the same bytes, as recorded under ``digest``."""
+        return self._listing(digest)[1]
+
+    def add_alias(self, digest: Digest, intent: str, other: Digest) -> None:
+        """Record that the bytes of ``digest`` lie under ``other``; both were computed over the same bytes."""
+        if other not in self.aliases(digest):
+            self.backend.put(alias_key(digest, intent, other), (), create=False)
+
+    def is_usable(self, key: str, size: int) -> bool:
+        """Whether the blob under ``key`` is there, of this size, and its bytes are what they were.
+
+        A local blob that somebody wrote to through a link is found out here, and put into quarantine.
+        """
+        try:
+            if not isinstance(self.backend, SupportsLocalFiles):
+                return self.backend.size(key) == size
+            return self._is_intact(self.backend, key, size)
+        except KeyNotFound:
+            return False
+
+    def find(self, digest: Digest, size: int, key: str | None = None) -> str:
+        """The key of a usable blob, ``key`` if it is one, else any the listing shows.
+
+        Raises :class:`BlobNotFound` if there is none, :class:`BlobDamaged` if there were only damaged ones.
+        """
+        damaged = False
+        tried: set[str] = set()
+        for each in self._in_order(digest, key):
+            if each in tried:
+                continue
+            tried.add(each)
+            if self.is_usable(each, size):
+                return each
+            damaged = True
+        if damaged:
+            raise BlobDamaged(
+                f"{digest} ({size} bytes) in {self.backend.name} is damaged or missing, and no other copy is there;"
+                " run `cas verify` to see which models need it"
+            )
+        raise BlobNotFound(f"{self.backend.name} holds no blob {digest}")
+
+    def open(self, digest: Digest, size: int, key: str | None = None) -> BinaryIO:
+        """Open a blob for reading, with seek. Raises as :meth:`find` does."""
+        found = self.find(digest, size, key)
+        if isinstance(self.backend, SupportsLocalFiles):
+            descriptor = os.open(self.backend.path(found), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            return cast("BinaryIO", os.fdopen(descriptor, "rb"))
+        return open_object(self.backend, found, size)
+
+    def local_path(self, digest: Digest, size: int, key: str | None = None) -> Path | None:
+        """The blob's file, where it is one. For reading and linking only: it is the store's own."""
+        if not isinstance(self.backend, SupportsLocalFiles):
+            return None
+        return self.backend.path(self.find(digest, size, key))
+
+    def keys(self) -> Iterator[tuple[str, int]]:
+        """Every blob of the store with its size, without aliases."""
+        for key, size in self.backend.list(BLOBS):
+            if parse_blob_key(key)[2] is None:
+                yield key, size
+
+    def rehash(self, key: str) -> Digest:
+        """The digest the bytes under ``key`` have now, by the algorithm they are stored under."""
+        algorithm = parse_blob_key(key)[0].algorithm
+        if isinstance(self.backend, SupportsLocalFiles):
+            try:
+                return hash_sealed(self.backend.path(key), (algorithm,)).digests[algorithm]
+            except FileNotFoundError:
+                raise KeyNotFound(key) from None
+        hasher = Hasher((algorithm,))
+        with open_object(self.backend, key, self.backend.size(key)) as file:
+            while chunk := file.read(1 << 20):
+                hasher.update(chunk)
+        return hasher.digest(algorithm)
+
+    def verify(self, key: str) -> bool:
+        """Read every byte under ``key``; a blob that is damaged goes to quarantine."""
+        digest = parse_blob_key(key)[0]
+        if self.rehash(key) == digest:
+            return True
+        _logger.error("blob %s in %s is damaged: its bytes are not those of its digest", key, self.backend.name)
+        if isinstance(self.backend, SupportsLocalFiles):
+            self.backend.quarantine(key)
+        return False
+
+    def _in_order(self, digest: Digest, key: str | None) -> Iterator[str]:
+        if key is not None:
+            yield key
+        yield from self.candidates(digest)
+
+    def _listing(self, digest: Digest) -> tuple[list[str], list[Digest]]:
+        own: list[str] = []
+        aliased: list[Digest] = []
+        for key, _ in self.backend.list(blobs_prefix(digest)):
+            other = parse_blob_key(key)[2]
+            if other is None:
+                own.append(key)
+            elif other not in aliased:
+                aliased.append(other)
+        return sorted(own), aliased
+
+    def _is_intact(self, backend: SupportsLocalFiles, key: str, size: int) -> bool:
+        path = backend.path(key)
+        try:
+            status = os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        if status.st_size == size and status.st_mtime_ns == SEAL_NS and stat.S_ISREG(status.st_mode):
+            return True
+        if not self.verify(key):
+            return False
+        self._reseal(path)
+        return os.lstat(path).st_size == size
+
+    def _reseal(self, path: Path) -> None:
+        """The bytes are right: only the time was touched. A reader without the right to mend it rehashes again."""
+        try:
+            os.utime(path, ns=(SEAL_NS, SEAL_NS), follow_symlinks=False)
+            os.chmod(path, SEALED_MODE)
+        except PermissionError:
+            _logger.warning("the seal of %s is broken, though its bytes are right; run `cas verify` as its owner", path)

@@ -1,0 +1,30 @@
+"""What the environment says. Read when asked, so that a test or a notebook can change it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def link_override() -> str | None:
+    """``CAS_LINK``: the mode, or modes separated by commas, a checkout shall try instead of its own choice."""
+    return os.environ.get("CAS_LINK") or None
+
+
+def stat_cache_path() -> Path | None:
+    """``CAS_STAT_CACHE``: where digests of unchanged files are remembered; ``off`` for nowhere.
+
+    By default below the user's cache directory (XDG).
+    """
+    chosen = os.environ.get("CAS_STAT_CACHE")
+    if chosen == "off":
+        return None
+    if chosen:
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "mlflow-cas" / "stat.sqlite3"
+
+
+def allowed_stores() -> list[str]:
+    """``CAS_STORES``: further stores a server may open, separated by commas."""
+    return [word.strip() for word in os.environ.get("CAS_STORES", "").split(",") if word.strip()]

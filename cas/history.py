@@ -1,0 +1,132 @@
+"""The fragments of one artifact root: reading them as one state, and folding them when they grow many."""
+
+from __future__ import annotations
+
+import threading
+
+from cas.backends import Backend
+from cas.errors import KeyNotFound
+from cas.fragment import Fragment, State, decode, encode, fold, header_span, manifest_of, merge
+from cas.keys import fragment_key, fragments_prefix, parse_fragment_key
+from cas.manifest import Manifest
+from cas.ulid import new_ulid
+
+_HEAD = 64 << 10  # most headers fit the first read
+_FOLD_FROM = 32
+_FOLD_BELOW = 1 << 20  # larger fragments are few for what they hold, and folding them again and again is not free
+_SIZE_CLASS_BITS = 3
+
+
+class History:
+    """What the log calls of one artifact root said. Fragments never change, so each is read once."""
+
+    def __init__(self, backend: Backend, root: str) -> None:
+        self._backend = backend
+        self._root = root
+        self._lock = threading.Lock()
+        self._seen: set[str] = set()
+        self._replaced: set[str] = set()
+        self._state: State = {}
+        self._manifest: Manifest | None = Manifest()
+
+    def manifest(self) -> Manifest:
+        """What readers see now."""
+        with self._lock:
+            self._refresh()
+            if self._manifest is None:
+                self._manifest = manifest_of(self._state)
+            return self._manifest
+
+    def next_intent(self) -> str:
+        """An intent for a new log call, later than everything that is visible."""
+        return new_ulid(after=max(self._names(), default=""))
+
+    def tidy(self, newest: str) -> None:
+        """Fold what has grown many, and delete what a fold has replaced.
+
+        Every writer calls this after its commit, and the one whose fragment is the newest does the work. That
+        saves work only: any number of folds at once are safe, since merging a fragment and its fold is the same
+        as merging either.
+        """
+        sizes = self._names()
+        if len(sizes) < _FOLD_FROM and self._replaced.isdisjoint(sizes):
+            return
+        if newest != max(sizes, default=newest):
+            return
+        with self._lock:
+            self._refresh()
+        self._delete(self._replaced.intersection(sizes))
+        classes: dict[int, list[str]] = {}
+        for name in sizes.keys() - self._replaced:
+            if sizes[name] < _FOLD_BELOW:
+                classes.setdefault(sizes[name].bit_length() // _SIZE_CLASS_BITS, []).append(name)
+        for names in classes.values():
+            if len(names) >= _FOLD_FROM:
+                self.fold(sorted(names))
+
+    def fold(self, names: list[str]) -> None:
+        """Write one fragment that says what those of ``names`` say, then delete them."""
+        try:
+            fragments = [read_fragment(self._backend, fragment_key(self._root, name)) for name in names]
+            folded = fold(new_ulid(after=max(self._names(), default="")), fragments)
+            inline = {
+                path: self._backend.read(entry.inline.fragment, entry.inline.offset, entry.size)
+                for path, record in folded.records.items()
+                if (entry := record.entry) is not None and entry.inline is not None
+            }
+        except KeyNotFound:
+            return  # another writer folded them first
+        if len(folded.replaces) > 1:
+            self._backend.put(fragment_key(self._root, folded.intent), encode(folded, inline), create=True)
+            self._delete(folded.replaces)
+
+    def fold_all(self) -> None:
+        """Fold every fragment there is, whatever its size."""
+        self.fold(sorted(self._names()))
+
+    def _delete(self, names: set[str] | tuple[str, ...]) -> None:
+        self._backend.delete([fragment_key(self._root, name) for name in sorted(names)])
+
+    def _refresh(self) -> None:
+        while True:
+            names = self._agreed_names()
+            try:
+                for name in sorted(names - self._seen):
+                    self._add(read_fragment(self._backend, fragment_key(self._root, name)))
+            except KeyNotFound:
+                continue  # folded since: its fold is in the next listing
+            self._seen = names
+            return
+
+    def _add(self, fragment: Fragment) -> None:
+        self._state = merge(self._state, fragment.records) if fragment.records else self._state
+        self._replaced.update(fragment.replaces)
+        self._seen.add(fragment.intent)
+        self._manifest = None
+
+    def _agreed_names(self) -> set[str]:
+        """A listing may miss a fold and, a moment later, the fragments it replaced. Two that agree did not."""
+        names = self._names().keys()
+        while True:
+            again = self._names().keys()
+            if again == names:
+                return set(names)
+            names = again
+
+    def _names(self) -> dict[str, int]:
+        """The intents of all fragments, with the fragments' sizes."""
+        found = {}
+        for key, size in self._backend.list(fragments_prefix(self._root)):
+            root, intent = parse_fragment_key(key)
+            if root == self._root:
+                found[intent] = size
+        return found
+
+
+def read_fragment(backend: Backend, key: str) -> Fragment:
+    """Read a fragment's records, without the bytes it holds. Raises KeyNotFound, or MalformedRecord."""
+    start = backend.read(key, 0, _HEAD)
+    begin, end, checksum = header_span(key, start)
+    if end > len(start):
+        start += backend.read(key, len(start), end - len(start))
+    return decode(key, start[begin:end], body_at=end, checksum=checksum)

@@ -1,0 +1,204 @@
+"""Getting bytes from a file or a stream into a private file, hashed on the way."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cas import links
+from cas.atomic import remove, start_writeback, write_all
+from cas.digest import Buffer, Digest, Hasher
+from cas.errors import InvalidInput, SourceChanged
+
+# What is copied, and then hashed from the page cache by another thread. It bounds the memory mapped at once.
+_WINDOW = 16 << 20
+_READ = 1 << 20
+_PARALLEL = -1  # blake3's AUTO: all cores
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """Bytes that were hashed: in a private file if ``temporary`` is set, else where they came from."""
+
+    size: int
+    digests: dict[str, Digest]
+    temporary: Path | None = None
+
+    @property
+    def digest(self) -> Digest:
+        return self.digests["blake3"]
+
+
+def stage_file(source: Path, temporary: Path, algorithms: tuple[str, ...]) -> Ingested:
+    """Take a private copy of ``source`` and hash the copy, so that no writer can come between.
+
+    A reflink where the file system has them, else copied and hashed in one pass. Raises
+    :class:`SourceChanged` if the file changed meanwhile: the copy may then be torn.
+    """
+    with _opened(source) as reading:
+        before = reading.stamp()
+        writing = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            if links.clone(reading.descriptor, writing):
+                hasher = Hasher(algorithms, threads=_PARALLEL)
+                for window in _mapped(writing, os.fstat(writing).st_size):
+                    hasher.update(window)
+            else:
+                hasher = _copy_and_hash(reading.descriptor, writing, before[0], algorithms)
+            if reading.stamp() != before or hasher.size != before[0]:
+                raise SourceChanged(f"{source} changed while it was being read; log it again")
+        except BaseException:
+            remove([temporary])
+            raise
+        finally:
+            os.close(writing)
+    return Ingested(hasher.size, hasher.digests(), temporary)
+
+
+def stage_stream(chunks: Iterable[Buffer], temporary: Path, algorithms: tuple[str, ...]) -> Ingested:
+    """Write a stream to a private file, hashing what is written."""
+    hasher = Hasher(algorithms)
+    writing = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        synced = 0
+        for chunk in chunks:
+            write_all(writing, chunk)
+            hasher.update(chunk)
+            if hasher.size - synced >= _WINDOW:
+                start_writeback(writing, synced, hasher.size - synced)
+                synced = hasher.size
+    except BaseException:
+        remove([temporary])
+        raise
+    finally:
+        os.close(writing)
+    return Ingested(hasher.size, hasher.digests(), temporary)
+
+
+def hash_file(source: Path, algorithms: tuple[str, ...]) -> Ingested:
+    """Hash a file that is not ours, where it lies.
+
+    Read, not mapped: truncating a mapped file kills the process that reads it.
+    """
+    hasher = Hasher(algorithms, threads=_PARALLEL)
+    with _opened(source) as reading:
+        before = reading.stamp()
+        for chunk in reading.chunks():
+            hasher.update(chunk)
+        if reading.stamp() != before or hasher.size != before[0]:
+            raise SourceChanged(f"{source} changed while it was being read; log it again")
+    return Ingested(hasher.size, hasher.digests())
+
+
+def hash_sealed(path: Path, algorithms: tuple[str, ...] = ("blake3",)) -> Ingested:
+    """Hash a file of the store: mapped, on all cores, in bounded memory."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        hasher = Hasher(algorithms, threads=_PARALLEL)
+        for window in _mapped(descriptor, os.fstat(descriptor).st_size):
+            hasher.update(window)
+    finally:
+        os.close(descriptor)
+    return Ingested(hasher.size, hasher.digests())
+
+
+def read_file(source: Path) -> bytes:
+    """A small file, whole and untorn."""
+    with _opened(source) as reading:
+        before = reading.stamp()
+        data = b"".join(bytes(chunk) for chunk in reading.chunks())
+        if reading.stamp() != before or len(data) != before[0]:
+            raise SourceChanged(f"{source} changed while it was being read; log it again")
+    return data
+
+
+class _opened:  # noqa: N801  (a context manager, read as a verb)
+    """A regular file of the user's, open for reading."""
+
+    def __init__(self, source: Path) -> None:
+        # O_NONBLOCK: opening a named pipe must not wait for somebody to write to it.
+        self.descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        if not os.path.isfile(f"/proc/self/fd/{self.descriptor}"):
+            os.close(self.descriptor)
+            raise InvalidInput(f"not a regular file: {source}")
+
+    def __enter__(self) -> _opened:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.descriptor)
+
+    def stamp(self) -> tuple[int, int, int]:
+        status = os.fstat(self.descriptor)
+        return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+    def chunks(self) -> Iterator[memoryview]:
+        """The bytes, in one buffer that is used again for each chunk."""
+        buffer = memoryview(bytearray(_READ))
+        while count := os.readv(self.descriptor, [buffer]):
+            yield buffer[:count]
+
+
+def _mapped(descriptor: int, size: int) -> Iterator[mmap.mmap]:
+    """Windows of a private file. Mapping it whole would count as this process's memory."""
+    for start in range(0, size, _WINDOW):
+        with _map(descriptor, start, min(_WINDOW, size - start)) as window:
+            yield window
+
+
+def _map(descriptor: int, start: int, length: int) -> mmap.mmap:
+    return mmap.mmap(descriptor, length, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ, offset=start)
+
+
+def _copy_and_hash(source: int, target: int, size: int, algorithms: tuple[str, ...]) -> Hasher:
+    """Copy window by window in the kernel, while another thread hashes the windows already copied and the disk
+    writes them. What is hashed are the bytes that were stored, not those that were read."""
+    hasher = _WindowHasher(target, algorithms)
+    try:
+        start = 0
+        while count := links.copy_range(source, target, start, min(_WINDOW, size - start)):
+            hasher.put(start, count)
+            start_writeback(target, start, count)
+            start += count
+    finally:
+        hasher.join()
+    return hasher.result()
+
+
+class _WindowHasher(threading.Thread):
+    """Hashes windows of a private file in the order they are put."""
+
+    def __init__(self, descriptor: int, algorithms: tuple[str, ...]) -> None:
+        super().__init__(name="cas-hasher", daemon=True)
+        self._descriptor = descriptor
+        self._hasher = Hasher(algorithms)
+        # Short, so that a slow hash holds the copy back before its windows leave the page cache.
+        self._windows: queue.Queue[tuple[int, int] | None] = queue.Queue(maxsize=4)
+        self._error: BaseException | None = None
+        self.start()
+
+    def put(self, start: int, length: int) -> None:
+        self._windows.put((start, length))
+
+    def run(self) -> None:
+        while (window := self._windows.get()) is not None:
+            if self._error is None:
+                try:
+                    with _map(self._descriptor, *window) as mapped:
+                        self._hasher.update(mapped)
+                except BaseException as error:
+                    self._error = error
+
+    def join(self, timeout: float | None = None) -> None:
+        self._windows.put(None)
+        super().join(timeout)
+
+    def result(self) -> Hasher:
+        if self._error is not None:
+            raise self._error
+        return self._hasher

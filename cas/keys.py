@@ -1,0 +1,74 @@
+"""The keys of a store: the same on every backend. `FORMAT.md` is the reference."""
+
+from __future__ import annotations
+
+import re
+
+from cas.digest import Digest
+from cas.errors import MalformedRecord
+from cas.paths import check_path
+from cas.ulid import PATTERN, is_ulid
+
+STORE = "cas.json"
+BLOBS = "blobs/"
+MANIFESTS = "manifests/"
+INTENTS = "intents/"
+CONDEMNED = "condemned/"
+QUARANTINE = "quarantine/"
+SCRATCH = "tmp/"
+
+# The store's own manifest holds what lies outside every artifact root. "@" keeps its fragments apart from
+# the directories of the others.
+OWN_ROOT = ""
+_OWN_ROOT_COMPONENT = "@"
+_FRAGMENT = ".fragment"
+_BLOB = re.compile(
+    rf"blobs/(?P<algorithm>[a-z0-9]+)/(?P<shard>[0-9a-f]{{2}})/(?P<hex>[0-9a-f]{{64}})/(?P<intent>{PATTERN})"
+    r"(?:\.(?P<alias_algorithm>[a-z0-9]+)-(?P<alias_hex>[0-9a-f]{64}))?\Z"
+)
+
+
+def blobs_prefix(digest: Digest) -> str:
+    """Where all blobs, and all aliases, of a digest are listed."""
+    return f"{BLOBS}{digest.algorithm}/{digest.hex[:2]}/{digest.hex}/"
+
+
+def blob_key(digest: Digest, intent: str) -> str:
+    """The key under which ``intent`` writes a blob. It is never used again, which makes collection safe."""
+    return blobs_prefix(digest) + intent
+
+
+def alias_key(digest: Digest, intent: str, other: Digest) -> str:
+    """An empty object that says: the bytes of ``digest`` lie under ``other``."""
+    return f"{blobs_prefix(digest)}{intent}.{other.algorithm}-{other.hex}"
+
+
+def parse_blob_key(key: str) -> tuple[Digest, str, Digest | None]:
+    """Split a key under ``blobs/`` into digest, intent and, for an alias, the other digest."""
+    match = _BLOB.match(key)
+    if match is None or match["shard"] != match["hex"][:2]:
+        raise MalformedRecord(key, "not the key of a blob")
+    other = match["alias_algorithm"] and Digest(match["alias_algorithm"], match["alias_hex"])
+    return Digest(match["algorithm"], match["hex"]), match["intent"], other or None
+
+
+def fragments_prefix(root: str) -> str:
+    """Where the fragments of an artifact root are listed."""
+    return f"{MANIFESTS}{root or _OWN_ROOT_COMPONENT}/"
+
+
+def fragment_key(root: str, intent: str) -> str:
+    return f"{fragments_prefix(root)}{intent}{_FRAGMENT}"
+
+
+def parse_fragment_key(key: str) -> tuple[str, str]:
+    """Split the key of a fragment into artifact root and intent."""
+    directory, _, name = key.removeprefix(MANIFESTS).rpartition("/")
+    intent = name.removesuffix(_FRAGMENT)
+    if not key.startswith(MANIFESTS) or intent == name or not is_ulid(intent) or not directory:
+        raise MalformedRecord(key, "not the key of a fragment")
+    return (OWN_ROOT if directory == _OWN_ROOT_COMPONENT else check_path(directory)), intent
+
+
+def intent_key(intent: str) -> str:
+    return f"{INTENTS}{intent}.json"

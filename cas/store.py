@@ -1,0 +1,180 @@
+"""A store: blobs, fragments, intents and condemned lists under one root."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from cas.artifact_root import ArtifactRoot
+from cas.backends import Backend, LocalBackend, SupportsLocalFiles
+from cas.blobs import Blobs
+from cas.config import stat_cache_path
+from cas.errors import InvalidInput, KeyExists, KeyNotFound, MalformedRecord, StoreExists, StoreNotFound, UnsupportedFormat
+from cas.keys import MANIFESTS, OWN_ROOT, SCRATCH, STORE, parse_fragment_key
+from cas.paths import check_path
+from cas.roots import parse_uri
+from cas.scratch import Scratch
+from cas.statcache import StatCache
+from cas.writer import Writer
+
+FORMAT = 1
+DEFAULT_INLINE_LIMIT = 16 << 10
+MAX_INLINE_LIMIT = 1 << 20
+_ROOTS_KEPT = 256
+
+
+class Settings(NamedTuple):
+    """What ``cas.json`` says: fixed when the store is created."""
+
+    id: str
+    inline_limit: int = DEFAULT_INLINE_LIMIT
+    aliases: tuple[str, ...] = ()
+    """Further algorithms every new blob is hashed with, and can be found by."""
+
+    def encode(self) -> bytes:
+        document = {"format": FORMAT, "id": self.id, "inline_limit": self.inline_limit, "aliases": list(self.aliases)}
+        return json.dumps(document, indent=2).encode() + b"\n"
+
+    @classmethod
+    def decode(cls, where: str, data: bytes) -> Self:
+        try:
+            document = json.loads(data)
+            version = document["format"]
+            if type(version) is not int or version < 1:
+                raise MalformedRecord(f"{where}/{STORE}", f"format {version!r}")
+            if version > FORMAT:
+                raise UnsupportedFormat(
+                    f"the store at {where} has format {version}; this mlflow-cas reads up to {FORMAT}. Upgrade mlflow-cas"
+                )
+            settings = cls(str(document["id"]), int(document["inline_limit"]), tuple(document["aliases"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise MalformedRecord(f"{where}/{STORE}", f"{type(error).__name__}: {error}") from error
+        settings.check()
+        return settings
+
+    def check(self) -> None:
+        if not 0 <= self.inline_limit <= MAX_INLINE_LIMIT:
+            raise InvalidInput(f"inline_limit must be between 0 and {MAX_INLINE_LIMIT} bytes, not {self.inline_limit}")
+        if not set(self.aliases) <= {"sha256"}:
+            raise InvalidInput(f"aliases may name sha256, not {', '.join(self.aliases)}")
+
+
+class Store:
+    """Blobs and manifests in one place. Safe to share among threads and, by its format, among processes."""
+
+    def __init__(self, backend: Backend, settings: Settings, scratch: Scratch, stat_cache: StatCache) -> None:
+        self.backend = backend
+        self.settings = settings
+        self.blobs = Blobs(backend)
+        self.scratch = scratch
+        self._stat_cache = stat_cache
+        self._roots: OrderedDict[str, ArtifactRoot] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @classmethod
+    def create(
+        cls,
+        root: Path | str | Backend,
+        *,
+        inline_limit: int = DEFAULT_INLINE_LIMIT,
+        aliases: tuple[str, ...] = (),
+    ) -> Self:
+        """Make an empty store at a directory (made if missing), a ``cas:`` URI, or in a backend, and open it.
+
+        Files up to ``inline_limit`` bytes live inside the manifest's records. ``aliases=("sha256",)`` lets every
+        blob be found by its sha256, too, at the price of computing it. Raises :class:`StoreExists`; a directory
+        that holds something else is refused as :class:`InvalidInput`.
+        """
+        settings = Settings(str(uuid.uuid4()), inline_limit, aliases)
+        settings.check()
+        backend = _backend(root)
+        if isinstance(backend, LocalBackend):
+            _prepare_directory(backend.root)
+        try:
+            backend.put(STORE, [settings.encode()], create=True)
+        except KeyExists:
+            raise StoreExists(f"there is a store at {backend.name} already") from None
+        return cls.open(backend)
+
+    @classmethod
+    def open(cls, root: Path | str | Backend) -> Self:
+        """Open the store at a directory, a ``cas:`` URI, or in a backend.
+
+        Raises :class:`StoreNotFound`, or :class:`UnsupportedFormat` if it is newer than this program.
+        """
+        backend = _backend(root)
+        try:
+            settings = Settings.decode(backend.name, backend.read(STORE))
+        except KeyNotFound:
+            raise StoreNotFound(
+                f"no store at {backend.name}; make one with `cas init {backend.name}`"
+            ) from None
+        scratch = backend.scratch if isinstance(backend, SupportsLocalFiles) else _scratch_of_user()
+        return cls(backend, settings, scratch, StatCache(stat_cache_path()))
+
+    @property
+    def name(self) -> str:
+        return self.backend.name
+
+    def artifact_root(self, path: str = OWN_ROOT) -> ArtifactRoot:
+        """The artifact root at ``path``, such as ``7/<run id>/artifacts``; it exists once something is logged."""
+        if path:
+            check_path(path)
+        with self._lock:
+            root = self._roots.pop(path, None) or ArtifactRoot(self, path)
+            self._roots[path] = root
+            while len(self._roots) > _ROOTS_KEPT:
+                self._roots.popitem(last=False)
+        return root
+
+    def artifact_roots(self) -> Iterator[ArtifactRoot]:
+        """Every artifact root something was ever logged into, sorted."""
+        for path in sorted({parse_fragment_key(key)[0] for key, _ in self.backend.list(MANIFESTS)}):
+            # Not kept: a walk over a large store must not hold all its manifests in memory.
+            yield ArtifactRoot(self, path)
+
+    def writer(self, root: str, intent: str) -> Writer:
+        """A log call into an artifact root; see :class:`cas.writer.Writer`."""
+        return Writer(
+            self.blobs,
+            root,
+            intent,
+            inline_limit=self.settings.inline_limit,
+            scratch=self.scratch,
+            stat_cache=self._stat_cache,
+            aliases="sha256" in self.settings.aliases,
+        )
+
+
+def _backend(root: Path | str | Backend) -> Backend:
+    if isinstance(root, Path):
+        return LocalBackend(root.absolute())
+    if isinstance(root, str):
+        return LocalBackend(parse_uri(root))
+    return root
+
+
+def _prepare_directory(root: Path) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    names = set(os.listdir(root))
+    if STORE in names:
+        raise StoreExists(f"there is a store at {root} already")
+    if names - {SCRATCH.rstrip("/")}:
+        raise InvalidInput(f"{root} is not empty, and not a store; choose a directory of its own for the store")
+    (root / SCRATCH).mkdir(exist_ok=True)
+
+
+def _scratch_of_user() -> Scratch:
+    """Unfinished files for stores that are not on this machine's disks."""
+    parent = Path(tempfile.gettempdir()) / f"mlflow-cas-{os.getuid()}"
+    parent.mkdir(mode=0o700, exist_ok=True)
+    if parent.stat(follow_symlinks=False).st_uid != os.getuid():
+        raise InvalidInput(f"{parent} belongs to another user; set TMPDIR to a directory of your own")
+    return Scratch(parent)

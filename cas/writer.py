@@ -1,0 +1,278 @@
+"""One log call, from its intent to its commit.
+
+The protocol keeps every writer safe from every collector without locks:
+
+1. put the intent, if any blob will be written or relied on;
+2. list the keys that hold the digests at hand;
+3. put these keys into the intent as pins, *then*
+4. read all condemned lists, *then*
+5. look whether the pinned keys are still there; whatever is condemned or missing is written to a key of its own;
+6. put the fragment, create-only: the commit;
+7. delete the intent.
+
+Pin-then-read here against publish-then-list in the collector: one side must see the other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from cas.backends import SupportsLocalFiles
+from cas.blobs import Blobs
+from cas.digest import Buffer, Digest, Hasher, digest_of
+from cas.errors import CasError, IntentAborted, KeyExists, SourceChanged
+from cas.fragment import Fragment, Record, encode
+from cas.ingest import Ingested, hash_file, read_file, stage_file, stage_stream
+from cas.intent import Intent, condemned_keys
+from cas.keys import CONDEMNED, blob_key, fragment_key, intent_key
+from cas.manifest import Entry
+from cas.paths import check_path
+from cas.scratch import Scratch
+from cas.statcache import StatCache
+
+# Small files of one log call are held in memory until the commit; from here on they become blobs.
+_INLINE_BUDGET = 48 << 20
+_READ = 1 << 20
+
+
+class _Pending(NamedTuple):
+    """Bytes of a path that will be a blob: already private, or still with the user."""
+
+    path: str
+    ingested: Ingested
+    source: Path | None
+
+
+class Writer:
+    """Collects what one log call says, then commits it as one fragment.
+
+    Use it as a context manager: leaving it without :meth:`commit` leaves nothing behind. ``intent`` must sort
+    after every fragment of the artifact root. Not for sharing among threads.
+    """
+
+    def __init__(
+        self,
+        blobs: Blobs,
+        root: str,
+        intent: str,
+        *,
+        inline_limit: int,
+        scratch: Scratch,
+        stat_cache: StatCache,
+        aliases: bool = False,
+    ) -> None:
+        self.intent = intent
+        self._blobs = blobs
+        self._backend = blobs.backend
+        self._root = root
+        self._inline_limit = inline_limit
+        self._scratch = scratch
+        self._stat_cache = stat_cache
+        self._algorithms = ("blake3", "sha256") if aliases else ("blake3",)
+        self._records: dict[str, Record] = {}
+        self._inline: dict[str, bytes] = {}
+        self._inline_size = 0
+        self._pending: list[_Pending] = []
+        self._announced = False
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pending in self._pending:
+            _discard(pending.ingested)
+        if self._announced:
+            self._backend.delete([intent_key(self.intent)])
+            self._announced = False
+
+    def put_file(self, path: str, source: Path) -> None:
+        """Say that ``path`` holds the bytes of the file ``source``."""
+        check_path(path)
+        status = source.stat()
+        if self._fits_inline(status.st_size):
+            self._put_inline(path, read_file(source))
+            return
+        self._announce()
+        self._put_pending(path, self._ingest(source), source)
+
+    def put_bytes(self, path: str, data: bytes) -> None:
+        """Say that ``path`` holds ``data``."""
+        check_path(path)
+        if self._fits_inline(len(data)):
+            self._put_inline(path, data)
+        else:
+            self.put_stream(path, [data])
+
+    def put_stream(self, path: str, chunks: Iterable[Buffer]) -> None:
+        """Say that ``path`` holds the bytes that ``chunks`` yields. Held in memory only while they are few."""
+        check_path(path)
+        iterator = iter(chunks)
+        head = bytearray()
+        for chunk in iterator:
+            head += chunk
+            if not self._fits_inline(len(head)):
+                break
+        else:
+            self._put_inline(path, bytes(head))
+            return
+        self._announce()
+
+        def whole() -> Iterable[Buffer]:
+            yield bytes(head)
+            yield from iterator
+
+        self._put_pending(path, stage_stream(whole(), self._scratch.file(), self._algorithms), None)
+
+    def adopt(self, path: str, ingested: Ingested) -> None:
+        """Say that ``path`` holds bytes that were staged for this writer, in a private file it now owns."""
+        assert ingested.temporary is not None
+        check_path(path)
+        if self._fits_inline(ingested.size):
+            try:
+                self._put_inline(path, ingested.temporary.read_bytes())
+            finally:
+                _discard(ingested)
+            return
+        self._announce()
+        self._put_pending(path, ingested, None)
+
+    def remove(self, path: str) -> None:
+        """Say that ``path`` is removed."""
+        self._put_record(check_path(path), None)
+
+    def commit(self) -> str:
+        """Make everything said visible at once; returns the key of the fragment.
+
+        Raises :class:`IntentAborted` if a collector fenced this writer off.
+        """
+        self._store_pending()
+        key = fragment_key(self._root, self.intent)
+        parts = encode(Fragment(self.intent, self._records), self._inline)
+        try:
+            self._backend.put(key, parts, create=True)
+        except KeyExists:
+            # A put whose answer was lost succeeded; a tombstone of a collector is what it is not.
+            if self._backend.read(key) != b"".join(parts):
+                raise IntentAborted(
+                    f"writing to {self._root or 'the store'} took longer than its lease, and a collector gave it up;"
+                    " nothing was committed, log it again"
+                ) from None
+        self.__exit__()
+        return key
+
+    def _fits_inline(self, size: int) -> bool:
+        return size <= self._inline_limit and self._inline_size + size <= _INLINE_BUDGET
+
+    def _put_inline(self, path: str, data: bytes) -> None:
+        if not self._fits_inline(len(data)):  # it grew since it was measured
+            self.put_stream(path, [data])
+            return
+        self._put_record(path, Entry(path, len(data), digest_of(data)))
+        self._inline[path] = data
+        self._inline_size += len(data)
+
+    def _put_pending(self, path: str, ingested: Ingested, source: Path | None) -> None:
+        self._pending.append(_Pending(path, ingested, source))
+        self._put_record(path, Entry(path, ingested.size, ingested.digest))
+
+    def _put_record(self, path: str, entry: Entry | None) -> None:
+        if path in self._records:
+            raise CasError(f"path {path!r} stands twice in one log call")
+        self._records[path] = Record(self.intent, path, entry)
+
+    def _announce(self, pins: tuple[str, ...] = ()) -> None:
+        if not self._announced or pins:
+            self._announced = True
+            intent = Intent(self.intent, fragment_key(self._root, self.intent), pins)
+            self._backend.put(intent_key(self.intent), [intent.encode()], create=False)
+
+    def _ingest(self, source: Path) -> Ingested:
+        """Learn the digest of a file the cheapest way, staging it where it is likely to be new."""
+        status, now = source.stat(), time.time_ns()
+        known = self._stat_cache.lookup(source, status)
+        if known is not None and set(self._algorithms) <= set(known):
+            return Ingested(status.st_size, known)
+        if isinstance(self._backend, SupportsLocalFiles) and not self._stat_cache.looks_known(source, status):
+            ingested = stage_file(source, self._scratch.file(), self._algorithms)
+        else:
+            ingested = hash_file(source, self._algorithms)
+        self._stat_cache.remember(source, status, ingested.digests, now)
+        return ingested
+
+    def _store_pending(self) -> None:
+        """Steps 2 to 5: give every pending path a blob, an old one that is safe or a new one."""
+        if not self._pending:
+            return
+        by_digest: dict[Digest, _Pending] = {}
+        for pending in sorted(self._pending, key=lambda pending: pending.ingested.temporary is not None):
+            by_digest[pending.ingested.digest] = pending  # one that is staged already, if there is one
+        old = {digest: self._blobs.candidates(digest) for digest in by_digest}
+        pins = tuple(key for keys in old.values() for key in keys)
+        if pins:
+            self._announce(pins)
+        condemned = self._condemned() if pins else frozenset()
+        stored: dict[Digest, str] = {}
+        fresh: list[_Pending] = []
+        for digest, pending in by_digest.items():
+            for key in old[digest]:
+                if key not in condemned and self._blobs.is_usable(key, pending.ingested.size):
+                    stored[digest] = key
+                    break
+            else:
+                fresh.append(pending)
+                stored[digest] = blob_key(digest, self.intent)
+        self._store_fresh(fresh)
+        for pending in self._pending:
+            digests, size = pending.ingested.digests, pending.ingested.size
+            for algorithm in self._algorithms[1:]:
+                self._blobs.add_alias(digests[algorithm], self.intent, digests["blake3"])
+            entry = Entry(pending.path, size, digests["blake3"], blob=stored[digests["blake3"]])
+            self._records[pending.path] = Record(self.intent, pending.path, entry)
+
+    def _condemned(self) -> frozenset[str]:
+        lists = (condemned_keys(key, self._backend.read(key)) for key, _ in self._backend.list(CONDEMNED))
+        return frozenset[str]().union(*lists)
+
+    def _store_fresh(self, fresh: list[_Pending]) -> None:
+        if isinstance(self._backend, SupportsLocalFiles):
+            staged = []
+            for pending in fresh:
+                temporary = pending.ingested.temporary or self._stage_again(pending)
+                staged.append((temporary, blob_key(pending.ingested.digest, self.intent)))
+            if staged:
+                self._backend.publish(staged)
+            return
+        for pending in fresh:
+            self._backend.put(
+                blob_key(pending.ingested.digest, self.intent), self._sent(pending), create=False
+            )
+
+    def _stage_again(self, pending: _Pending) -> Path:
+        """The digest was known, but no blob of it is safe to use: the bytes are needed after all."""
+        assert pending.source is not None
+        again = stage_file(pending.source, self._scratch.file(), self._algorithms)
+        if again.digest != pending.ingested.digest:
+            _discard(again)
+            raise SourceChanged(f"{pending.source} changed while it was being logged; log it again")
+        assert again.temporary is not None
+        return again.temporary
+
+    def _sent(self, pending: _Pending) -> Iterable[bytes]:
+        """The bytes for an upload, hashed again while they are sent; a difference stops the upload."""
+        source = pending.ingested.temporary or pending.source
+        assert source is not None
+        hasher = Hasher()
+        with open(source, "rb") as file:
+            while chunk := file.read(_READ):
+                hasher.update(chunk)
+                yield chunk
+        if hasher.digest() != pending.ingested.digest:
+            raise SourceChanged(f"{source} changed while it was being logged; log it again")
+
+
+def _discard(ingested: Ingested) -> None:
+    if ingested.temporary is not None:
+        ingested.temporary.unlink(missing_ok=True)
