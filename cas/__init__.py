@@ -1,9 +1,9 @@
 """A content-addressed weight cache: blobs kept once, manifests that name them, on a local disk or an object store.
 
-    store = cas.Store.create("/srv/models")
-    root = store.artifact_root("demo")
-    root.ingest_tree("checkpoint/", "model")
-    root.checkout("model", "/tmp/somewhere")
+store = cas.Store.create("/srv/models")
+root = store.artifact_root("demo")
+root.ingest_tree("checkpoint/", "model")
+root.checkout("model", "/tmp/somewhere")
 """
 
 from cas.artifact_root import ArtifactRoot

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from cas.checkout import Checkout, CheckoutReport, link_modes
 from cas.config import link_override
 from cas.digest import Buffer, digest_of
-from cas.errors import BlobDamaged, BlobNotFound, InvalidInput, KeyNotFound, PathConflict, PathNotFound
+from cas.errors import BlobDamaged, BlobNotFound, InvalidInput, KeyNotFound, PathNotFound
 from cas.history import History
 from cas.ingest import Ingested
 from cas.manifest import Entry, Listed, Manifest
-from cas.paths import ancestors, check_path, join, relative_to
+from cas.paths import join, relative_to
 from cas.writer import Writer
 
 if TYPE_CHECKING:
@@ -53,18 +53,22 @@ class ArtifactRoot:
         self._log([path], lambda writer: writer.put_stream(path, chunks))
 
     def ingest_staged(self, staged: Ingested, path: str) -> None:
-        """Log bytes that :func:`cas.ingest.stage_stream` put into a file of the store's scratch directory."""
+        """Log bytes that :meth:`cas.Store.staging` wrote."""
         self._log([path], lambda writer: writer.adopt(path, staged))
 
     def ingest_tree(self, source: Path | str, path: str = "") -> None:
         """Log every file below the directory ``source``, under ``path``. Links are followed."""
-        files = {join(path, relative): file for relative, file in _walk(Path(source))}
+        self.ingest_files({join(path, relative): file for relative, file in walk_files(Path(source))})
+
+    def ingest_files(self, files: Mapping[str, Path]) -> None:
+        """Log many files, by path, as one log call."""
 
         def put(writer: Writer) -> None:
-            for name, file in files.items():
-                writer.put_file(name, file)
+            for path, source in files.items():
+                writer.put_file(path, source)
 
-        self._log(list(files), put)
+        if files:
+            self._log(list(files), put)
 
     def remove(self, path: str = "") -> int:
         """Remove the file, or everything below the directory, ``path``; returns how many files.
@@ -78,7 +82,7 @@ class ArtifactRoot:
                 writer.remove(each)
 
         if paths:
-            self._commit(put)
+            self._log((), put)
         return len(paths)
 
     # Reading
@@ -146,13 +150,7 @@ class ArtifactRoot:
         self._history.fold_all()
 
     def _log(self, paths: Iterable[str], put: Callable[[Writer], None]) -> None:
-        manifest = self.manifest()
-        for path in paths:
-            _check_free(manifest, path)
-        self._commit(put)
-
-    def _commit(self, put: Callable[[Writer], None]) -> None:
-        with self.store.writer(self.path, self._history.next_intent()) as writer:
+        with self.store.writer(self.path, self._history.next_intent(paths)) as writer:
             put(writer)
             writer.commit()
         self._history.tidy(writer.intent)
@@ -172,17 +170,7 @@ class ArtifactRoot:
         return data
 
 
-def _check_free(manifest: Manifest, path: str) -> None:
-    """A file where a directory is, or below a file, would hide what is there."""
-    check_path(path)
-    if manifest.is_directory(path):
-        raise PathConflict(path, "it is a directory")
-    for directory in ancestors(path):
-        if manifest.get(directory) is not None:
-            raise PathConflict(path, f"{directory!r} is a file")
-
-
-def _walk(source: Path) -> Iterator[tuple[str, Path]]:
+def walk_files(source: Path) -> Iterator[tuple[str, Path]]:
     """Every file below a directory with its path relative to it, sorted, through links, each directory once on
     the way down: a link that leads back up ends there."""
 

@@ -50,33 +50,52 @@ def write_private(path: Path, parts: Iterable[Buffer]) -> None:
 def write_all(descriptor: int, data: Buffer) -> None:
     """os.write may write less than it was given, for instance when the disk fills up."""
     view = memoryview(data)
-    while len(view):
+    while view:
         view = view[os.write(descriptor, view) :]
 
 
-def publish(staged: Sequence[Staged], root: Path, naming: Naming, *, durable: bool = True) -> None:
-    """Give private files their names, durably.
+class Publisher:
+    """Gives private files their names below ``root``, which must be durable itself."""
 
-    ``create`` raises FileExistsError if a name is taken (of any number of racing creators one wins), ``replace``
-    replaces what is there, ``unique`` is for names that nobody else can ask for. ``root`` is an ancestor known to
-    be durable. On failure, the private files that got no name are removed. ``durable=False`` is atomic against
-    crashes of processes, but not of the machine.
-    """
-    try:
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        # Directories whose own name is known to be safe. Only the directories of single blobs are ever removed
+        # from a store (FORMAT.md), so what is true of the others once stays true.
+        self._safe = {root}
+
+    def publish(self, staged: Sequence[Staged], naming: Naming, *, durable: bool = True) -> None:
+        """Name private files, durably.
+
+        ``create`` raises FileExistsError if a name is taken (of any number of racing creators one wins),
+        ``replace`` replaces what is there, ``unique`` is for blobs, whose names nobody else can ask for. On
+        failure, the private files that got no name are removed. ``durable=False`` is atomic against crashes of
+        processes, but not of the machine.
+        """
         batch = durable and len(staged) >= _BATCH
-        for each in staged:
-            _seal(each.temporary, sync=durable and not batch)
+        try:
+            for each in staged:
+                _seal(each.temporary, sync=durable and not batch)
+            if batch:
+                _syncfs(self._root)
+            for each in staged:
+                _name(each, naming)
+        except BaseException:
+            remove(each.temporary for each in staged)
+            raise
         if batch:
-            _syncfs(root)
-        for each in staged:
-            _name(each, naming)
-    except BaseException:
-        remove(each.temporary for each in staged)
-        raise
-    if batch:
-        _syncfs(root)
-    elif durable:
-        _sync_directories({each.final.parent for each in staged}, root)
+            _syncfs(self._root)
+        elif durable:
+            for directory in {each.final.parent for each in staged}:
+                self._make_safe(directory, removable=naming == "unique")
+
+    def _make_safe(self, directory: Path, *, removable: bool) -> None:
+        """Sync a directory, and those above it whose names may be unsafe, whoever made them: the process that
+        did may have died before it synced them itself."""
+        sync_directory(directory)
+        if directory not in self._safe:
+            self._make_safe(directory.parent, removable=False)
+            if not removable:
+                self._safe.add(directory)
 
 
 def remove(paths: Iterable[Path]) -> None:
@@ -121,17 +140,6 @@ def _link_or_rename(staged: Staged, naming: Naming) -> None:
         os.unlink(staged.temporary)
     else:
         os.rename(staged.temporary, staged.final)
-
-
-def _sync_directories(directories: set[Path], root: Path) -> None:
-    """A name is safe when every directory from it up to a safe one is synced, whoever made them: the process
-    that did may have died before it synced them itself."""
-    for directory in list(directories):
-        while directory != root:
-            directory = directory.parent
-            directories.add(directory)
-    for directory in sorted(directories, key=lambda path: len(path.parts), reverse=True):
-        sync_directory(directory)
 
 
 def _syncfs(path: Path) -> None:

@@ -157,4 +157,6 @@ class Blobs:
             os.utime(path, ns=(SEAL_NS, SEAL_NS), follow_symlinks=False)
             os.chmod(path, SEALED_MODE)
         except PermissionError:
-            _logger.warning("the seal of %s is broken, though its bytes are right; run `cas verify` as its owner", path)
+            _logger.warning(
+                "the seal of %s is broken, though its bytes are right; run `cas verify` as its owner", path
+            )

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from cas.atomic import write_all
 from cas.errors import DestinationExists, InvalidInput
@@ -58,7 +58,7 @@ class Checkout:
         self._modes = modes
         self._chain: list[_Directory] = []
 
-    def __enter__(self) -> Checkout:
+    def __enter__(self) -> Self:
         os.makedirs(self.report.destination, exist_ok=True)
         # The user's own path to the destination may lead through links; below it, none is followed.
         self._chain.append(_Directory("", os.open(self.report.destination, _DIRECTORY & ~os.O_NOFOLLOW)))
@@ -96,7 +96,7 @@ class Checkout:
         """Make a new file beside its place, then give it the name."""
         parent, _, name = check_path(path).rpartition("/")
         directory = self._directory(parent)
-        if name not in directory.names and _exists(name, directory.descriptor):
+        if name not in directory.names and _exists(name, directory.descriptor) and directory.lacks(name):
             raise DestinationExists(
                 f"{path!r} and another file are one name on the file system of {self.report.destination}"
             )
@@ -143,6 +143,11 @@ class _Directory:
         self.path = path
         self.descriptor = descriptor
         self.names = set(os.listdir(descriptor))
+
+    def lacks(self, name: str) -> bool:
+        """Look again: another checkout may have made ``name`` since."""
+        self.names.update(os.listdir(self.descriptor))
+        return name not in self.names
 
 
 def _exists(name: str, directory: int) -> bool:

@@ -57,11 +57,18 @@ def merge(*states: Mapping[str, Record]) -> State:
     """The records that win, path by path."""
     merged: State = {}
     for state in states:
-        for path, record in state.items():
-            known = merged.get(path)
-            if known is None or record.rank > known.rank:  # type: ignore[operator]
-                merged[path] = record
+        for record in state.values():
+            supersede(merged, record)
     return merged
+
+
+def supersede(state: State, record: Record) -> Record | None:
+    """Put ``record`` into ``state`` if it wins there; returns the record that lost, if there were two."""
+    known = state.get(record.path)
+    if known is not None and known.rank >= record.rank:
+        return record
+    state[record.path] = record
+    return known
 
 
 def manifest_of(state: Mapping[str, Record]) -> Manifest:
@@ -206,4 +213,3 @@ def fold(intent: str, fragments: Iterable[Fragment]) -> Fragment:
     folded = [fragment for fragment in fragments if not fragment.aborted]
     records = merge(*(fragment.records for fragment in folded))
     return Fragment(intent, records, tuple(sorted(fragment.intent for fragment in folded)))
-

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
+from collections.abc import Iterable
 
 from cas.backends import Backend
-from cas.errors import KeyNotFound
-from cas.fragment import Fragment, State, decode, encode, fold, header_span, manifest_of, merge
+from cas.errors import KeyNotFound, PathConflict
+from cas.fragment import Fragment, State, decode, encode, fold, header_span, manifest_of, supersede
 from cas.keys import fragment_key, fragments_prefix, parse_fragment_key
 from cas.manifest import Manifest
+from cas.paths import ancestors, check_path
 from cas.ulid import new_ulid
 
 _HEAD = 64 << 10  # most headers fit the first read
@@ -28,6 +31,7 @@ class History:
         self._replaced: set[str] = set()
         self._state: State = {}
         self._manifest: Manifest | None = Manifest()
+        self._directories: Counter[str] = Counter()  # with the number of files anywhere below
 
     def manifest(self) -> Manifest:
         """What readers see now."""
@@ -37,9 +41,17 @@ class History:
                 self._manifest = manifest_of(self._state)
             return self._manifest
 
-    def next_intent(self) -> str:
-        """An intent for a new log call, later than everything that is visible."""
-        return new_ulid(after=max(self._names(), default=""))
+    def next_intent(self, paths: Iterable[str]) -> str:
+        """An intent for a log call that puts ``paths``, later than everything visible.
+
+        Raises PathConflict if one of them would be a file and a directory at once. This costs the same however
+        much is here already.
+        """
+        with self._lock:
+            self._refresh()
+            for path in paths:
+                self._check_free(path)
+            return new_ulid(after=max(self._seen, default=""))
 
     def tidy(self, newest: str) -> None:
         """Fold what has grown many, and delete what a fold has replaced.
@@ -48,9 +60,9 @@ class History:
         saves work only: any number of folds at once are safe, since merging a fragment and its fold is the same
         as merging either.
         """
-        sizes = self._names()
-        if len(sizes) < _FOLD_FROM and self._replaced.isdisjoint(sizes):
+        if len(self._seen) + 1 < _FOLD_FROM and self._replaced.isdisjoint(self._seen):
             return
+        sizes = self._names()
         if newest != max(sizes, default=newest):
             return
         with self._lock:
@@ -99,10 +111,24 @@ class History:
             return
 
     def _add(self, fragment: Fragment) -> None:
-        self._state = merge(self._state, fragment.records) if fragment.records else self._state
+        for record in fragment.records.values():
+            lost = supersede(self._state, record)
+            if lost is not record:
+                change = (record.entry is not None) - (lost is not None and lost.entry is not None)
+                if change:
+                    self._directories.update(dict.fromkeys(ancestors(record.path), change))
         self._replaced.update(fragment.replaces)
         self._seen.add(fragment.intent)
         self._manifest = None
+
+    def _check_free(self, path: str) -> None:
+        """A file where a directory is, or below a file, would hide what is there."""
+        if self._directories[check_path(path)] > 0:
+            raise PathConflict(path, "it is a directory")
+        for directory in ancestors(path):
+            above = self._state.get(directory)
+            if above is not None and above.entry is not None:
+                raise PathConflict(path, f"{directory!r} is a file")
 
     def _agreed_names(self) -> set[str]:
         """A listing may miss a fold and, a moment later, the fragments it replaced. Two that agree did not."""

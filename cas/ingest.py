@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from cas import links
 from cas.atomic import remove, start_writeback, write_all
@@ -60,24 +61,42 @@ def stage_file(source: Path, temporary: Path, algorithms: tuple[str, ...]) -> In
     return Ingested(hasher.size, hasher.digests(), temporary)
 
 
+class Staging:
+    """A private file that is written piece by piece and hashed on the way."""
+
+    def __init__(self, temporary: Path, algorithms: tuple[str, ...]) -> None:
+        self._temporary = temporary
+        self._hasher = Hasher(algorithms)
+        self._synced = 0
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._descriptor = os.open(temporary, flags, 0o600)
+
+    def write(self, chunk: Buffer) -> None:
+        write_all(self._descriptor, chunk)
+        self._hasher.update(chunk)
+        if self._hasher.size - self._synced >= _WINDOW:
+            start_writeback(self._descriptor, self._synced, self._hasher.size - self._synced)
+            self._synced = self._hasher.size
+
+    def finish(self) -> Ingested:
+        os.close(self._descriptor)
+        return Ingested(self._hasher.size, self._hasher.digests(), self._temporary)
+
+    def abort(self) -> None:
+        os.close(self._descriptor)
+        remove([self._temporary])
+
+
 def stage_stream(chunks: Iterable[Buffer], temporary: Path, algorithms: tuple[str, ...]) -> Ingested:
-    """Write a stream to a private file, hashing what is written."""
-    hasher = Hasher(algorithms)
-    writing = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    """Write a stream to a private file, hashing what is written. If it raises, the file is gone."""
+    staging = Staging(temporary, algorithms)
     try:
-        synced = 0
         for chunk in chunks:
-            write_all(writing, chunk)
-            hasher.update(chunk)
-            if hasher.size - synced >= _WINDOW:
-                start_writeback(writing, synced, hasher.size - synced)
-                synced = hasher.size
+            staging.write(chunk)
     except BaseException:
-        remove([temporary])
+        staging.abort()
         raise
-    finally:
-        os.close(writing)
-    return Ingested(hasher.size, hasher.digests(), temporary)
+    return staging.finish()
 
 
 def hash_file(source: Path, algorithms: tuple[str, ...]) -> Ingested:
@@ -127,7 +146,7 @@ class _opened:  # noqa: N801  (a context manager, read as a verb)
             os.close(self.descriptor)
             raise InvalidInput(f"not a regular file: {source}")
 
-    def __enter__(self) -> _opened:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

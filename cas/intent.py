@@ -36,7 +36,9 @@ class Intent:
     def decode(cls, key: str, data: bytes) -> Intent:
         try:
             document = json.loads(data)
-            intent = cls(document["intent"], document["fragment"], tuple(document["pins"]), document["lease_seconds"])
+            intent = cls(
+                document["intent"], document["fragment"], tuple(document["pins"]), document["lease_seconds"]
+            )
             if not is_ulid(intent.id) or parse_fragment_key(intent.fragment)[1] != intent.id:
                 raise MalformedRecord(key, "the fragment is not this intent's")
             for pin in intent.pins:

@@ -63,7 +63,10 @@ def find_store(path: Path) -> tuple[Path, str]:
 
     Raises :class:`StoreNotFound`: nothing outside an initialised store is ever opened.
     """
-    for root in (path, *path.parents):
-        if (root / STORE).is_file():
-            return root, join(*path.relative_to(root).parts)
-    raise StoreNotFound(f"no store at {path}, nor in any directory above it; make one with `cas init {path}`")
+    stores = [root for root in (path, *path.parents) if (root / STORE).is_file()]
+    if not stores:
+        raise StoreNotFound(f"no store at {path}, nor in any directory above it; make one with `cas init {path}`")
+    if len(stores) > 1:
+        # Somebody may have logged, or checked out, a file of that name inside a store.
+        raise InvalidURI(f"{path} lies in a store at {stores[0]} inside another at {stores[1]}")
+    return stores[0], join(*path.relative_to(stores[0]).parts)

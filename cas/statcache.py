@@ -77,7 +77,8 @@ class StatCache:
         texts = " ".join(str(digest) for digest in digests.values())
         mark = fingerprint(file, status.st_size)
         self._execute(
-            "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?)", (*_identity(status), mark, texts, hashed_ns)
+            "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?)",
+            (*_identity(status), mark, texts, hashed_ns),
         )
         self._execute("INSERT OR REPLACE INTO contents VALUES (?,?,?)", (status.st_size, mark, hashed_ns))
 

@@ -16,7 +16,16 @@ from cas.artifact_root import ArtifactRoot
 from cas.backends import Backend, LocalBackend, SupportsLocalFiles
 from cas.blobs import Blobs
 from cas.config import stat_cache_path
-from cas.errors import InvalidInput, KeyExists, KeyNotFound, MalformedRecord, StoreExists, StoreNotFound, UnsupportedFormat
+from cas.errors import (
+    InvalidInput,
+    KeyExists,
+    KeyNotFound,
+    MalformedRecord,
+    StoreExists,
+    StoreNotFound,
+    UnsupportedFormat,
+)
+from cas.ingest import Staging
 from cas.keys import MANIFESTS, OWN_ROOT, SCRATCH, STORE, parse_fragment_key
 from cas.paths import check_path
 from cas.roots import parse_uri
@@ -39,7 +48,12 @@ class Settings(NamedTuple):
     """Further algorithms every new blob is hashed with, and can be found by."""
 
     def encode(self) -> bytes:
-        document = {"format": FORMAT, "id": self.id, "inline_limit": self.inline_limit, "aliases": list(self.aliases)}
+        document = {
+            "format": FORMAT,
+            "id": self.id,
+            "inline_limit": self.inline_limit,
+            "aliases": list(self.aliases),
+        }
         return json.dumps(document, indent=2).encode() + b"\n"
 
     @classmethod
@@ -61,7 +75,9 @@ class Settings(NamedTuple):
 
     def check(self) -> None:
         if not 0 <= self.inline_limit <= MAX_INLINE_LIMIT:
-            raise InvalidInput(f"inline_limit must be between 0 and {MAX_INLINE_LIMIT} bytes, not {self.inline_limit}")
+            raise InvalidInput(
+                f"inline_limit must be between 0 and {MAX_INLINE_LIMIT} bytes, not {self.inline_limit}"
+            )
         if not set(self.aliases) <= {"sha256"}:
             raise InvalidInput(f"aliases may name sha256, not {', '.join(self.aliases)}")
 
@@ -113,11 +129,13 @@ class Store:
         try:
             settings = Settings.decode(backend.name, backend.read(STORE))
         except KeyNotFound:
-            raise StoreNotFound(
-                f"no store at {backend.name}; make one with `cas init {backend.name}`"
-            ) from None
+            raise StoreNotFound(f"no store at {backend.name}; make one with `cas init {backend.name}`") from None
         scratch = backend.scratch if isinstance(backend, SupportsLocalFiles) else _scratch_of_user()
         return cls(backend, settings, scratch, StatCache(stat_cache_path()))
+
+    @property
+    def _algorithms(self) -> tuple[str, ...]:
+        return ("blake3", *self.settings.aliases)
 
     @property
     def name(self) -> str:
@@ -134,11 +152,16 @@ class Store:
                 self._roots.popitem(last=False)
         return root
 
-    def artifact_roots(self) -> Iterator[ArtifactRoot]:
-        """Every artifact root something was ever logged into, sorted."""
-        for path in sorted({parse_fragment_key(key)[0] for key, _ in self.backend.list(MANIFESTS)}):
+    def artifact_roots(self, below: str = "") -> Iterator[ArtifactRoot]:
+        """Every artifact root, at or below a path of the store, something was ever logged into; sorted."""
+        prefix = f"{MANIFESTS}{below}/" if below else MANIFESTS
+        for path in sorted({parse_fragment_key(key)[0] for key, _ in self.backend.list(prefix)}):
             # Not kept: a walk over a large store must not hold all its manifests in memory.
             yield ArtifactRoot(self, path)
+
+    def staging(self) -> Staging:
+        """A private file of this store to write bytes to, for :meth:`ArtifactRoot.ingest_staged`."""
+        return Staging(self.scratch.file(), self._algorithms)
 
     def writer(self, root: str, intent: str) -> Writer:
         """A log call into an artifact root; see :class:`cas.writer.Writer`."""
@@ -149,7 +172,7 @@ class Store:
             inline_limit=self.settings.inline_limit,
             scratch=self.scratch,
             stat_cache=self._stat_cache,
-            aliases="sha256" in self.settings.aliases,
+            algorithms=self._algorithms,
         )
 
 

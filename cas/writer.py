@@ -18,7 +18,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from cas.backends import SupportsLocalFiles
 from cas.blobs import Blobs
@@ -62,7 +62,7 @@ class Writer:
         inline_limit: int,
         scratch: Scratch,
         stat_cache: StatCache,
-        aliases: bool = False,
+        algorithms: tuple[str, ...] = ("blake3",),
     ) -> None:
         self.intent = intent
         self._blobs = blobs
@@ -71,14 +71,14 @@ class Writer:
         self._inline_limit = inline_limit
         self._scratch = scratch
         self._stat_cache = stat_cache
-        self._algorithms = ("blake3", "sha256") if aliases else ("blake3",)
+        self._algorithms = algorithms
         self._records: dict[str, Record] = {}
         self._inline: dict[str, bytes] = {}
         self._inline_size = 0
         self._pending: list[_Pending] = []
         self._announced = False
 
-    def __enter__(self) -> Writer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -246,9 +246,7 @@ class Writer:
                 self._backend.publish(staged)
             return
         for pending in fresh:
-            self._backend.put(
-                blob_key(pending.ingested.digest, self.intent), self._sent(pending), create=False
-            )
+            self._backend.put(blob_key(pending.ingested.digest, self.intent), self._sent(pending), create=False)
 
     def _stage_again(self, pending: _Pending) -> Path:
         """The digest was known, but no blob of it is safe to use: the bytes are needed after all."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from cas.atomic import Staged, publish, remove, sync_directory, write_private
+from cas.atomic import Publisher, Staged, remove, sync_directory, write_private
 from cas.backends.interface import Listing
 from cas.errors import KeyExists, KeyNotFound
 from cas.keys import INTENTS, QUARANTINE, SCRATCH
@@ -22,6 +22,7 @@ class LocalBackend:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._publisher = Publisher(root)
         self.scratch = Scratch(root / SCRATCH.rstrip("/"))
 
     @property
@@ -75,8 +76,8 @@ class LocalBackend:
         # so intents need to be atomic, but not to be synced (docs/decisions/0002).
         durable = not key.startswith(INTENTS)
         try:
-            publish(
-                [Staged(temporary, self.path(key))], self.root, "create" if create else "replace", durable=durable
+            self._publisher.publish(
+                [Staged(temporary, self.path(key))], "create" if create else "replace", durable=durable
             )
         except FileExistsError:
             raise KeyExists(key) from None
@@ -85,7 +86,7 @@ class LocalBackend:
         remove(self.path(key) for key in keys)
 
     def publish(self, staged: Sequence[tuple[Path, str]]) -> None:
-        publish([Staged(temporary, self.path(key)) for temporary, key in staged], self.root, "unique")
+        self._publisher.publish([Staged(temporary, self.path(key)) for temporary, key in staged], "unique")
 
     def quarantine(self, key: str) -> None:
         target = self.path(QUARANTINE + key.replace("/", "-"))

@@ -12,9 +12,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def run_fresh(
-    environment: Mapping[str, str], function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
-) -> R:
+def run_fresh(environment: Mapping[str, str], function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Call ``function`` in a new interpreter with ``environment`` added, and return or raise what it does.
 
     ``huggingface_hub`` reads its settings once, when imported, and caches clients and listings after that.

@@ -1,0 +1,1 @@
+"""MLflow's artifact repositories on a content-addressed store."""

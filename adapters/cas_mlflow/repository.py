@@ -1,0 +1,184 @@
+"""The artifact repository MLflow finds under the scheme ``cas``.
+
+MLflow imports this module at its own start, so nothing of :mod:`cas` is imported before an artifact is touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import posixpath
+from collections.abc import AsyncIterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from mlflow.entities import FileInfo
+from mlflow.store.artifact.artifact_repo import (
+    ArtifactRepository,
+    StreamUploadMixin,
+    _validate_attachment_path,
+    verify_artifact_path,
+)
+from mlflow.tracing.utils.artifact_utils import TRACE_DATA_FILE_NAME
+
+from cas_mlflow.boundary import checked_destination, mlflow_errors, no_such_artifact, safe_path
+
+if TYPE_CHECKING:
+    from cas.place import Place
+
+_CHUNK = 1 << 20
+
+
+class CasArtifactRepository(ArtifactRepository, StreamUploadMixin):  # type: ignore[misc]  # MLflow is untyped
+    """Artifact trees as manifests of a store.
+
+    ``artifact_uri`` names a place in an initialised store: an artifact root in direct mode, the store (or any
+    directory of it) as the destination of a server. Making one touches nothing.
+    """
+
+    def __init__(self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> None:
+        super().__init__(artifact_uri, tracking_uri, registry_uri)
+
+    @cached_property
+    def _place(self) -> Place:
+        from cas_mlflow.stores import open_place
+
+        return open_place(self.artifact_uri)
+
+    # Logging
+
+    def log_artifact(self, local_file: str | Path, artifact_path: str | None = None) -> None:
+        with mlflow_errors():
+            self._place.ingest_file(Path(local_file), _target(local_file, artifact_path))
+
+    def log_artifacts(self, local_dir: str | Path, artifact_path: str | None = None) -> None:
+        verify_artifact_path(artifact_path)
+        with mlflow_errors():
+            self._place.ingest_tree(Path(local_dir), (artifact_path or "").rstrip("/"))
+
+    def log_artifact_from_stream(
+        self, stream: BinaryIO, artifact_file_name: str, artifact_path: str | None = None
+    ) -> None:
+        with mlflow_errors():
+            self._place.ingest_stream(_chunks(stream), _target(artifact_file_name, artifact_path))
+
+    async def log_artifact_from_async_stream(
+        self, chunks: AsyncIterable[bytes], artifact_file_name: str, artifact_path: str | None = None
+    ) -> None:
+        """As :meth:`log_artifact_from_stream`; the event loop only collects, threads write and hash."""
+        with mlflow_errors():
+            path = _target(artifact_file_name, artifact_path)
+            place = await asyncio.to_thread(lambda: self._place)
+            staging = None
+            buffer = bytearray()
+            try:
+                async for chunk in chunks:
+                    buffer += chunk
+                    if len(buffer) >= _CHUNK:
+                        if staging is None:
+                            staging = await asyncio.to_thread(place.store.staging)
+                        await asyncio.to_thread(staging.write, buffer)
+                        buffer = bytearray()
+                if staging is not None:
+                    await asyncio.to_thread(staging.write, buffer)
+            except BaseException:
+                if staging is not None:
+                    await asyncio.to_thread(staging.abort)
+                raise
+            if staging is None:
+                await asyncio.to_thread(place.ingest_bytes, bytes(buffer), path)
+            else:
+                await asyncio.to_thread(place.ingest_staged, staging.finish(), path)
+
+    # Traces: what MLflow has in memory needs no temporary file on its way
+
+    def upload_trace_data(self, trace_data: str) -> None:
+        self._log_bytes(trace_data.encode(), TRACE_DATA_FILE_NAME)
+
+    def upload_archived_trace_data_bytes(self, data: bytes) -> None:
+        from mlflow.tracing.otel.otel_archival import TRACE_ARCHIVAL_FILENAME
+
+        self._log_bytes(data, TRACE_ARCHIVAL_FILENAME)
+
+    def upload_attachment(self, attachment_id: str, content_bytes: bytes) -> None:
+        _validate_attachment_path(attachment_id)
+        self._log_bytes(content_bytes, posixpath.join("attachments", attachment_id))
+
+    # Reading
+
+    def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
+        with mlflow_errors():
+            return [
+                FileInfo(listed.path, listed.entry is None, listed.entry.size if listed.entry else None)
+                for listed in self._place.list(self._existing(path))
+            ]
+
+    def _is_directory(self, artifact_path: str | None) -> bool:
+        with mlflow_errors():
+            return self._place.is_directory(self._existing(artifact_path))
+
+    def get_local_path(self, artifact_path: str) -> str | None:
+        """A file with the artifact's own name, for a server to send; it must only be read."""
+        from cas_mlflow.views import view_of
+
+        with mlflow_errors():
+            path = self._existing(artifact_path)
+            if self._place.entry(path) is None and self._place.is_directory(path):
+                raise IsADirectoryError(path)
+            return str(view_of(self._place, path))
+
+    def download_artifacts(self, artifact_path: str | None, dst_path: str | None = None) -> str:
+        """Write artifacts out and return where. Without ``dst_path`` the tree is disposable: its large files are
+        links to the store, and it goes when this process ends."""
+        from cas_mlflow.trees import destination_for
+
+        with mlflow_errors():
+            path = self._existing(artifact_path)
+            if dst_path is not None:
+                dst_path = checked_destination(dst_path)
+            destination, disposable = destination_for(self._place, dst_path)
+            self._place.checkout(path, destination, disposable=disposable)
+            return str(destination / path)
+
+    def _download_file(self, remote_file_path: str, local_path: str | Path) -> None:
+        from cas_mlflow.trees import write_file
+
+        with mlflow_errors():
+            write_file(self._place, self._existing(remote_file_path), Path(local_path))
+
+    # Removing
+
+    def delete_artifacts(self, artifact_path: str | None = None) -> None:
+        """Remove a file, or everything below a directory; what is not there needs no removing."""
+        with mlflow_errors():
+            self._place.remove(self._existing(artifact_path))
+
+    def _log_bytes(self, data: bytes, path: str) -> None:
+        with mlflow_errors():
+            self._place.ingest_bytes(data, path)
+
+    def _existing(self, path: str | None) -> str:
+        """The path a request means: as it is written if a file or directory of that very name is there (it may
+        hold a percent sign), else decoded, as MLflow's own repositories do."""
+        if not path:
+            return ""
+        decoded = safe_path(path)
+        literal = path.rstrip("/")
+        if decoded != literal and (self._place.entry(literal) or self._place.is_directory(literal)):
+            return literal
+        return decoded
+
+
+def _target(file_name: str | Path, artifact_path: str | None) -> str:
+    """Where a file of this name goes."""
+    verify_artifact_path(artifact_path)
+    name = os.path.basename(file_name)
+    if not name:
+        raise no_such_artifact(str(file_name))
+    return posixpath.join(artifact_path or "", name)
+
+
+def _chunks(stream: BinaryIO) -> Iterator[Any]:
+    while chunk := stream.read(_CHUNK):
+        yield chunk
