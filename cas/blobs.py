@@ -92,7 +92,7 @@ class Blobs:
             return None
         return self.backend.path(self.find(digest, size, key))
 
-    def keys(self) -> Iterator[tuple[str, int]]:
+    def listing(self) -> Iterator[tuple[str, int]]:
         """Every blob of the store with its size, without aliases."""
         for key, size in self.backend.list(BLOBS):
             if parse_blob_key(key)[2] is None:

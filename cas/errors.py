@@ -19,7 +19,6 @@
     ├── Damaged
     │   ├── MalformedRecord            a fragment, intent or cas.json cannot be read
     │   └── BlobDamaged                the bytes are not those of their digest
-    ├── DigestMismatch                 the bytes sent are not those expected
     ├── SourceChanged                  a file changed while it was read
     └── IntentAborted                  a collector gave this writer up; nothing was committed
 
@@ -129,10 +128,6 @@ class MalformedRecord(Damaged):
 
 class BlobDamaged(Damaged):
     """Bytes that do not match the digest they are stored under; they are never served."""
-
-
-class DigestMismatch(CasError):
-    """Bytes that arrived do not match the digest or size expected of them; nothing was published."""
 
 
 class SourceChanged(CasError):

@@ -106,7 +106,8 @@ class StatCache:
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
             if version != _SCHEMA_VERSION:
                 self._connection.executescript(
-                    f"DROP TABLE IF EXISTS files; DROP TABLE IF EXISTS contents; {_SCHEMA} PRAGMA user_version={_SCHEMA_VERSION};"
+                    "DROP TABLE IF EXISTS files; DROP TABLE IF EXISTS contents;"
+                    f"{_SCHEMA} PRAGMA user_version={_SCHEMA_VERSION};"
                 )
             for table in ("files", "contents"):
                 self._connection.execute(

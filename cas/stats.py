@@ -64,7 +64,7 @@ def stats(store: Store, *, largest: int = 10) -> Stats:
                 usage.stored += entry.size
     for experiment, usage in experiments.items():
         usage.stored += sum(needed[experiment].values())
-    sizes = dict(store.blobs.keys())
+    sizes = dict(store.blobs.listing())
     found.experiments = dict(sorted(experiments.items()))
     found.blobs, found.blob_bytes = len(sizes), sum(sizes.values())
     found.record_bytes = sum(size for _, size in store.backend.list(MANIFESTS))

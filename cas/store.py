@@ -65,7 +65,8 @@ class Settings(NamedTuple):
                 raise MalformedRecord(f"{where}/{STORE}", f"format {version!r}")
             if version > FORMAT:
                 raise UnsupportedFormat(
-                    f"the store at {where} has format {version}; this mlflow-cas reads up to {FORMAT}. Upgrade mlflow-cas"
+                    f"the store at {where} has format {version}; this mlflow-cas reads up to {FORMAT}."
+                    " Upgrade mlflow-cas"
                 )
             settings = cls(str(document["id"]), int(document["inline_limit"]), tuple(document["aliases"]))
         except (ValueError, KeyError, TypeError) as error:

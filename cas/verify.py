@@ -29,7 +29,7 @@ class Problem:
 
 @dataclass(slots=True)
 class Report:
-    """What a verification read, and what it found. ``references`` are files whose bytes lie at their origin only."""
+    """What a verification read and found. ``references`` are files whose bytes lie at their origin only."""
 
     blobs: int = 0
     bytes: int = 0
@@ -51,7 +51,7 @@ def verify(store: Store, progress: Progress = lambda _: None) -> Report:
     report = Report()
     needs = _needs(store, report)
     intact: set[str] = set()
-    for key, size in store.blobs.keys():
+    for key, size in store.blobs.listing():
         try:
             good = store.blobs.verify(key)
         except KeyNotFound:

@@ -157,8 +157,8 @@ class Writer:
             # A put whose answer was lost succeeded; a tombstone of a collector is what it is not.
             if self._backend.read(key) != b"".join(parts):
                 raise IntentAborted(
-                    f"writing to {self._root or 'the store'} took longer than its lease, and a collector gave it up;"
-                    " nothing was committed, log it again"
+                    f"writing to {self._root or 'the store'} took longer than its lease, and a collector gave it"
+                    " up; nothing was committed, log it again"
                 ) from None
         self.__exit__()
         return key

@@ -1,0 +1,47 @@
+r"""The command `cas`.
+
+Data goes to stdout, progress and errors to stderr. Exit codes:
+
+\b
+    0   done, and nothing wrong found
+    1   could not be done: the message says what, where, and what to do next
+    2   the command line itself is wrong
+    10  `cas doctor` found something to fix
+    20  `cas verify` found damage
+    130 interrupted
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from cas.errors import CasError
+from cas_cli.doctor import doctor
+from cas_cli.listing import init, ls
+from cas_cli.reports import stats, verify
+
+
+class _Group(click.Group):
+    """Turns the errors of the store, and of the operating system, into one line and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (CasError, OSError) as error:
+            if isinstance(error, BrokenPipeError):
+                raise  # the reader of our output has gone; click knows what to do
+            click.echo(f"cas: {error}", err=True)
+            sys.exit(1)
+
+
+@click.group(cls=_Group, help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="mlflow-cas", prog_name="cas")
+def main() -> None:
+    pass
+
+
+for _command in (init, ls, stats, verify, doctor):
+    main.add_command(_command)

@@ -1,0 +1,105 @@
+"""`cas stats` and `cas verify`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from cas import stats as statistics
+from cas import verify as verification
+from cas.roots import find_store, parse_uri
+from cas.store import Store
+from cas_cli.output import as_json, console, print_json, print_table, size, store_argument
+
+EXIT_DAMAGED = 20
+
+
+@click.command()
+@store_argument
+@click.option("--largest", type=int, default=10, show_default=True, help="How many of the largest blobs to name.")
+@as_json
+def stats(store: str, largest: int, as_json: bool) -> None:
+    """Logical and stored bytes of STORE, per experiment, and its largest blobs."""
+    found = statistics.stats(_open(store), largest=largest)
+    if as_json:
+        print_json(_stats_document(found))
+        return
+    total = found.total
+    click.echo(f"logged    {size(total.logical)} in {total.files} files")
+    click.echo(
+        f"stored    {size(total.stored)}: {found.blobs} blobs of {size(found.blob_bytes)},"
+        f" records of {size(found.record_bytes)}"
+        + (f", in quarantine {size(found.quarantined_bytes)}" if found.quarantined_bytes else "")
+    )
+    click.echo(f"ratio     {total.ratio:.2f}")
+    click.echo(f"not in any manifest now: {size(found.unreferenced)}\n")
+    rows = [
+        [str(usage.files), size(usage.logical), size(usage.stored), f"{usage.ratio:.2f}", name]
+        for name, usage in found.experiments.items()
+    ]
+    print_table("Experiments", ["files", "logged", "stored", "ratio", "experiment"], rows)
+    click.echo()
+    rows = [[size(bytes_), str(uses), key] for key, bytes_, uses in found.largest]
+    print_table("Largest blobs", ["size", "uses", "blob"], rows)
+
+
+@click.command()
+@store_argument
+@as_json
+def verify(store: str, as_json: bool) -> None:
+    """Read every byte of STORE and compare it with its digest.
+
+    Damaged blobs are put into quarantine; every model that needs one is named, and the exit code is 20.
+    """
+    opened = _open(store)
+    with _progress(opened) as progress:
+        report = verification.verify(opened, progress)
+    if as_json:
+        print_json(asdict(report))
+    else:
+        click.echo(f"read {size(report.bytes)}: {report.blobs} blobs, {report.files} files")
+        if report.quarantined:
+            click.echo(f"in quarantine: {report.quarantined} blobs")
+        for problem in report.problems:
+            click.echo(f"{problem.kind}: {problem.key}: {problem.reason}")
+            for model in problem.models:
+                click.echo(f"    needed by {model}")
+            if not problem.models:
+                click.echo("    needed by no manifest")
+        click.echo("nothing is damaged" if not report.problems else f"{len(report.problems)} problems")
+    if report.problems:
+        sys.exit(EXIT_DAMAGED)
+
+
+def _open(store: str) -> Store:
+    root: Path = find_store(parse_uri(store))[0]
+    return Store.open(root)
+
+
+def _stats_document(found: statistics.Stats) -> dict[str, object]:
+    document = asdict(found)
+    document["total"]["ratio"] = found.total.ratio
+    for name, usage in found.experiments.items():
+        document["experiments"][name]["ratio"] = usage.ratio
+    document["largest"] = [{"key": key, "size": bytes_, "uses": uses} for key, bytes_, uses in found.largest]
+    return document
+
+
+@contextmanager
+def _progress(store: Store) -> Iterator[verification.Progress]:
+    """A progress bar on stderr, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    total = sum(bytes_ for _, bytes_ in store.blobs.listing())
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(stderr=True)) as bar:
+        task = bar.add_task("verify", total=total)
+        yield lambda count: bar.advance(task, count)
