@@ -1,4 +1,4 @@
-r"""The command `cas`.
+"""The command `cas`.
 
 Data goes to stdout, progress and errors to stderr. Exit codes:
 
@@ -9,7 +9,7 @@ Data goes to stdout, progress and errors to stderr. Exit codes:
     10  `cas doctor` found something to fix
     20  `cas verify` found damage
     130 interrupted
-"""
+"""  # noqa: D301  (click takes a backspace for "leave these lines as they are")
 
 from __future__ import annotations
 

@@ -1,0 +1,43 @@
+# Every target sets up what it needs; nothing is installed outside this directory, except by `make system`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help setup demo test check bench format system clean
+help:            ## what can be made
+	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
+
+setup: $(READY)  ## a virtual environment with everything the other targets need
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mlflow-cas needs Python 3.11 or newer; set PYTHON=python3.x" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $(READY)
+
+demo: $(READY)   ## log a tiny model in all three ways, load, persist and register it; prints what it saved
+	$(BIN)/python -m benchmarks.demo
+
+test: $(READY)   ## all tests
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## lint, types, layers, and what goes into the wheel
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m tests.support.wheel
+
+bench: $(READY)  ## speed and space against MLflow, DVC and cp; SIZE=2GB ROUNDS=3
+	$(BIN)/python -m benchmarks $(if $(SIZE),--size $(SIZE)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+format: $(READY) ## rewrite the code as the formatter wants it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+system:          ## Debian packages some tests use (root): a browser, strace, XFS
+	apt-get update -qq
+	apt-get install -y -qq --no-install-recommends chromium chromium-driver strace xfsprogs
+
+clean:           ## remove the environment and what the targets made
+	rm -rf $(VENV) .demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
