@@ -35,6 +35,7 @@ class Scratch:
         if self._directory is None or self._owner != owner:
             with self._lock:
                 if self._directory is None or self._owner != owner:
+                    self.parent.mkdir(exist_ok=True)  # tools that copy trees leave empty directories out
                     sweep(self.parent)
                     directory = self.parent / owner
                     directory.mkdir(mode=0o700, exist_ok=True)

@@ -59,7 +59,8 @@ class LocalBackend:
     def list(self, prefix: str) -> Iterator[Listing]:
         try:
             # All names first: a directory that changes during a slow walk would be listed half old, half new.
-            names = list(os.scandir(self.path(prefix)))
+            # Hidden files are not ours: network file systems keep deleted ones under such names while in use.
+            names = [entry for entry in os.scandir(self.path(prefix)) if not entry.name.startswith(".")]
         except (FileNotFoundError, NotADirectoryError):
             return
         for entry in names:
