@@ -19,7 +19,7 @@ from cas.backends import Backend, SupportsLocalFiles
 from cas.digest import Digest, Hasher
 from cas.errors import BlobDamaged, BlobNotFound, KeyNotFound
 from cas.ingest import hash_sealed
-from cas.keys import BLOBS, alias_key, blobs_prefix, parse_blob_key
+from cas.keys import BLOBS, QUARANTINE, alias_key, blobs_prefix, parse_blob_key, quarantine_key
 from cas.reader import open_object
 
 _logger = logging.getLogger(__name__)
@@ -62,21 +62,15 @@ class Blobs:
 
         Raises :class:`BlobNotFound` if there is none, :class:`BlobDamaged` if there were only damaged ones.
         """
-        damaged = False
-        tried: set[str] = set()
         for each in self._in_order(digest, key):
-            if each in tried:
-                continue
-            tried.add(each)
             if self.is_usable(each, size):
                 return each
-            damaged = True
-        if damaged:
+        if self._is_quarantined(digest):
             raise BlobDamaged(
-                f"{digest} ({size} bytes) in {self.backend.name} is damaged or missing, and no other copy is there;"
-                " run `cas verify` to see which models need it"
+                f"the only copy of {digest} ({size} bytes) in {self.backend.name} is damaged, and in quarantine;"
+                " `cas verify` names the models that need it, and logging the right bytes again heals them"
             )
-        raise BlobNotFound(f"{self.backend.name} holds no blob {digest}")
+        raise BlobNotFound(f"{self.backend.name} holds no blob {digest} ({size} bytes)")
 
     def open(self, digest: Digest, size: int, key: str | None = None) -> BinaryIO:
         """Open a blob for reading, with seek. Raises as :meth:`find` does."""
@@ -119,8 +113,16 @@ class Blobs:
             return True
         _logger.error("blob %s in %s is damaged: its bytes are not those of its digest", key, self.backend.name)
         if isinstance(self.backend, SupportsLocalFiles):
-            self.backend.quarantine(key)
+            try:
+                self.backend.quarantine(key)
+            except PermissionError:
+                _logger.warning("it stays where it is, refused, until `cas verify` is run by a user who may move it")
         return False
+
+    def _is_quarantined(self, digest: Digest) -> bool:
+        """Whether a blob of ``digest``, or of one it is an alias of, was damaged."""
+        prefixes = tuple(quarantine_key(blobs_prefix(each)) for each in (digest, *self.aliases(digest)))
+        return any(key.startswith(prefixes) for key, _ in self.backend.list(QUARANTINE))
 
     def _in_order(self, digest: Digest, key: str | None) -> Iterator[str]:
         if key is not None:

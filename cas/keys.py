@@ -52,6 +52,11 @@ def parse_blob_key(key: str) -> tuple[Digest, str, Digest | None]:
     return Digest(match["algorithm"], match["hex"]), match["intent"], other or None
 
 
+def quarantine_key(key: str) -> str:
+    """Where the bytes of a damaged blob are kept."""
+    return QUARANTINE + key.replace("/", "-")
+
+
 def fragments_prefix(root: str) -> str:
     """Where the fragments of an artifact root are listed."""
     return f"{MANIFESTS}{root or _OWN_ROOT_COMPONENT}/"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from cas.artifact_root import ArtifactRoot
+from cas.atomic import sync_directory
 from cas.backends import Backend, LocalBackend, SupportsLocalFiles
 from cas.blobs import Blobs
 from cas.config import stat_cache_path
@@ -186,7 +187,10 @@ def _backend(root: Path | str | Backend) -> Backend:
 
 
 def _prepare_directory(root: Path) -> None:
+    missing = [each for each in (root, *root.parents) if not each.exists()]
     root.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        sync_directory(each.parent)  # a store must not be gone after a power cut with what was logged into it
     names = set(os.listdir(root))
     if STORE in names:
         raise StoreExists(f"there is a store at {root} already")

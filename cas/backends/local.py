@@ -10,7 +10,7 @@ from pathlib import Path
 from cas.atomic import Publisher, Staged, remove, sync_directory, write_private
 from cas.backends.interface import Listing
 from cas.errors import KeyExists, KeyNotFound
-from cas.keys import INTENTS, QUARANTINE, SCRATCH
+from cas.keys import INTENTS, SCRATCH, quarantine_key
 from cas.scratch import Scratch
 
 
@@ -90,7 +90,7 @@ class LocalBackend:
         self._publisher.publish([Staged(temporary, self.path(key)) for temporary, key in staged], "unique")
 
     def quarantine(self, key: str) -> None:
-        target = self.path(QUARANTINE + key.replace("/", "-"))
+        target = self.path(quarantine_key(key))
         target.parent.mkdir(exist_ok=True)
         with suppress(FileNotFoundError):
             os.rename(self.path(key), target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import pytest
@@ -261,9 +262,9 @@ class BackendContract:
     def test_of_concurrent_creators_exactly_one_wins(self, backend: Backend) -> None:
         for attempt in range(25):
             key = f"condemned/{attempt}"
-            outcomes = _at_once(8, lambda number, key=key: _created(backend, key, b"%d" % number * 1000))
+            outcomes = _at_once(8, partial(_created, backend, key))
             (winner,) = [number for number, won in enumerate(outcomes) if won]
-            assert backend.read(key) == b"%d" % winner * 1000
+            assert backend.read(key) == bytes([winner]) * 1000
 
     def test_concurrent_replacers_leave_one_whole_object(self, backend: Backend) -> None:
         candidates = [bytes([65 + number]) * (200_000 + number) for number in range(6)]
@@ -279,7 +280,9 @@ class BackendContract:
             if number == 0:
                 for _ in range(10):
                     for data in whole:
-                        backend.put(KEY, (data[start : start + 50_000] for start in range(0, 300_000, 50_000)), create=False)
+                        backend.put(
+                            KEY, (data[start : start + 50_000] for start in range(0, 300_000, 50_000)), create=False
+                        )
                 return True
             return all(backend.read(KEY) in whole for _ in range(30))
 
@@ -295,9 +298,9 @@ def _failing() -> Iterator[bytes]:
     raise _SourceError
 
 
-def _created(backend: Backend, key: str, data: bytes) -> bool:
+def _created(backend: Backend, key: str, number: int) -> bool:
     try:
-        backend.put(key, [data], create=True)
+        backend.put(key, [bytes([number]) * 1000], create=True)
     except KeyExists:
         return False
     return True
