@@ -116,7 +116,7 @@ class Blobs:
             try:
                 self.backend.quarantine(key)
             except PermissionError:
-                _logger.warning("it stays where it is, refused, until `cas verify` is run by a user who may move it")
+                _logger.warning("it stays where it is, and is refused; run `cas verify` as its owner")
         return False
 
     def _is_quarantined(self, digest: Digest) -> bool:
