@@ -30,6 +30,7 @@ class Blobs:
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
+        self.local = backend if isinstance(backend, SupportsLocalFiles) else None
 
     def candidates(self, digest: Digest) -> list[str]:
         """Keys that hold, or claim to hold, the bytes of ``digest``: its own and those its aliases name."""
@@ -51,9 +52,9 @@ class Blobs:
         A local blob that somebody wrote to through a link is found out here, and put into quarantine.
         """
         try:
-            if not isinstance(self.backend, SupportsLocalFiles):
+            if self.local is None:
                 return self.backend.size(key) == size
-            return self._is_intact(self.backend, key, size)
+            return self._is_intact(self.local, key, size)
         except KeyNotFound:
             return False
 
@@ -75,16 +76,16 @@ class Blobs:
     def open(self, digest: Digest, size: int, key: str | None = None) -> BinaryIO:
         """Open a blob for reading, with seek. Raises as :meth:`find` does."""
         found = self.find(digest, size, key)
-        if isinstance(self.backend, SupportsLocalFiles):
-            descriptor = os.open(self.backend.path(found), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        if self.local is not None:
+            descriptor = os.open(self.local.path(found), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             return cast("BinaryIO", os.fdopen(descriptor, "rb"))
         return open_object(self.backend, found, size)
 
     def local_path(self, digest: Digest, size: int, key: str | None = None) -> Path | None:
         """The blob's file, where it is one. For reading and linking only: it is the store's own."""
-        if not isinstance(self.backend, SupportsLocalFiles):
+        if self.local is None:
             return None
-        return self.backend.path(self.find(digest, size, key))
+        return self.local.path(self.find(digest, size, key))
 
     def listing(self) -> Iterator[tuple[str, int]]:
         """Every blob of the store with its size, without aliases."""
@@ -95,9 +96,9 @@ class Blobs:
     def rehash(self, key: str) -> Digest:
         """The digest the bytes under ``key`` have now, by the algorithm they are stored under."""
         algorithm = parse_blob_key(key)[0].algorithm
-        if isinstance(self.backend, SupportsLocalFiles):
+        if self.local is not None:
             try:
-                return hash_sealed(self.backend.path(key), (algorithm,)).digests[algorithm]
+                return hash_sealed(self.local.path(key), (algorithm,)).digests[algorithm]
             except FileNotFoundError:
                 raise KeyNotFound(key) from None
         hasher = Hasher((algorithm,))
@@ -112,9 +113,9 @@ class Blobs:
         if self.rehash(key) == digest:
             return True
         _logger.error("blob %s in %s is damaged: its bytes are not those of its digest", key, self.backend.name)
-        if isinstance(self.backend, SupportsLocalFiles):
+        if self.local is not None:
             try:
-                self.backend.quarantine(key)
+                self.local.quarantine(key)
             except PermissionError:
                 _logger.warning("it stays where it is, and is refused; run `cas verify` as its owner")
         return False

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Self
 
 from cas import links
-from cas.atomic import remove, start_writeback, write_all
+from cas.atomic import remove, start_writeback, write_all, write_private
 from cas.digest import Buffer, Digest, Hasher
 from cas.errors import InvalidInput, SourceChanged
 
 # What is copied, and then hashed from the page cache by another thread. It bounds the memory mapped at once.
 _WINDOW = 16 << 20
 _READ = 1 << 20
+SMALL = 1 << 20
+"""Files up to this many bytes cost less to hash than to look up."""
 _PARALLEL = -1  # blake3's AUTO: all cores
 
 
@@ -43,6 +45,8 @@ def stage_file(source: Path, temporary: Path, algorithms: tuple[str, ...]) -> In
     """
     with _opened(source) as reading:
         before = reading.stamp()
+        if before[0] <= SMALL:
+            return _stage_small(reading, temporary, algorithms)
         writing = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             if links.clone(reading.descriptor, writing):
@@ -51,8 +55,7 @@ def stage_file(source: Path, temporary: Path, algorithms: tuple[str, ...]) -> In
                     hasher.update(window)
             else:
                 hasher = _copy_and_hash(reading.descriptor, writing, before[0], algorithms)
-            if reading.stamp() != before or hasher.size != before[0]:
-                raise SourceChanged(f"{source} changed while it was being read; log it again")
+            reading.check(before, hasher.size)
         except BaseException:
             remove([temporary])
             raise
@@ -109,8 +112,7 @@ def hash_file(source: Path, algorithms: tuple[str, ...]) -> Ingested:
         before = reading.stamp()
         for chunk in reading.chunks():
             hasher.update(chunk)
-        if reading.stamp() != before or hasher.size != before[0]:
-            raise SourceChanged(f"{source} changed while it was being read; log it again")
+        reading.check(before, hasher.size)
     return Ingested(hasher.size, hasher.digests())
 
 
@@ -129,17 +131,14 @@ def hash_sealed(path: Path, algorithms: tuple[str, ...] = ("blake3",)) -> Ingest
 def read_file(source: Path) -> bytes:
     """A small file, whole and untorn."""
     with _opened(source) as reading:
-        before = reading.stamp()
-        data = b"".join(bytes(chunk) for chunk in reading.chunks())
-        if reading.stamp() != before or len(data) != before[0]:
-            raise SourceChanged(f"{source} changed while it was being read; log it again")
-    return data
+        return reading.whole()
 
 
 class _opened:  # noqa: N801  (a context manager, read as a verb)
     """A regular file of the user's, open for reading."""
 
     def __init__(self, source: Path) -> None:
+        self._source = source
         # O_NONBLOCK: opening a named pipe must not wait for somebody to write to it.
         self.descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         if not os.path.isfile(f"/proc/self/fd/{self.descriptor}"):
@@ -156,11 +155,31 @@ class _opened:  # noqa: N801  (a context manager, read as a verb)
         status = os.fstat(self.descriptor)
         return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
+    def check(self, before: tuple[int, int, int], size: int) -> None:
+        """Refuse what was read if the file is not as it was ``before``."""
+        if self.stamp() != before or size != before[0]:
+            raise SourceChanged(f"{self._source} changed while it was being read; log it again")
+
+    def whole(self) -> bytes:
+        before = self.stamp()
+        data = b"".join(bytes(chunk) for chunk in self.chunks())
+        self.check(before, len(data))
+        return data
+
     def chunks(self) -> Iterator[memoryview]:
         """The bytes, in one buffer that is used again for each chunk."""
-        buffer = memoryview(bytearray(_READ))
+        buffer = memoryview(bytearray(min(_READ, os.fstat(self.descriptor).st_size + 1)))
         while count := os.readv(self.descriptor, [buffer]):
             yield buffer[:count]
+
+
+def _stage_small(reading: _opened, temporary: Path, algorithms: tuple[str, ...]) -> Ingested:
+    """Through memory: for a small file, a thread and a mapping would cost more than they save."""
+    data = reading.whole()
+    hasher = Hasher(algorithms)
+    hasher.update(data)
+    write_private(temporary, [data])
+    return Ingested(len(data), hasher.digests(), temporary)
 
 
 def _mapped(descriptor: int, size: int) -> Iterator[mmap.mmap]:

@@ -20,12 +20,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from cas.backends import SupportsLocalFiles
 from cas.blobs import Blobs
 from cas.digest import Buffer, Digest, Hasher, digest_of
 from cas.errors import CasError, IntentAborted, KeyExists, SourceChanged
 from cas.fragment import Fragment, Record, encode
-from cas.ingest import Ingested, hash_file, read_file, stage_file, stage_stream
+from cas.ingest import SMALL, Ingested, hash_file, read_file, stage_file, stage_stream
 from cas.intent import Intent, condemned_keys
 from cas.keys import CONDEMNED, blob_key, fragment_key, intent_key
 from cas.manifest import Entry
@@ -67,6 +66,7 @@ class Writer:
         self.intent = intent
         self._blobs = blobs
         self._backend = blobs.backend
+        self._local = blobs.local
         self._root = root
         self._inline_limit = inline_limit
         self._scratch = scratch
@@ -192,10 +192,12 @@ class Writer:
     def _ingest(self, source: Path) -> Ingested:
         """Learn the digest of a file the cheapest way, staging it where it is likely to be new."""
         status, now = source.stat(), time.time_ns()
+        if status.st_size <= SMALL:
+            return hash_file(source, self._algorithms)
         known = self._stat_cache.lookup(source, status)
         if known is not None and set(self._algorithms) <= set(known):
             return Ingested(status.st_size, known)
-        if isinstance(self._backend, SupportsLocalFiles) and not self._stat_cache.looks_known(source, status):
+        if self._local is not None and not self._stat_cache.looks_known(source, status):
             ingested = stage_file(source, self._scratch.file(), self._algorithms)
         else:
             ingested = hash_file(source, self._algorithms)
@@ -237,13 +239,13 @@ class Writer:
         return frozenset[str]().union(*lists)
 
     def _store_fresh(self, fresh: list[_Pending]) -> None:
-        if isinstance(self._backend, SupportsLocalFiles):
+        if self._local is not None:
             staged = []
             for pending in fresh:
                 temporary = pending.ingested.temporary or self._stage_again(pending)
                 staged.append((temporary, blob_key(pending.ingested.digest, self.intent)))
             if staged:
-                self._backend.publish(staged)
+                self._local.publish(staged)
             return
         for pending in fresh:
             self._backend.put(blob_key(pending.ingested.digest, self.intent), self._sent(pending), create=False)
