@@ -53,8 +53,9 @@ class ArtifactRoot:
         self._log([path], lambda writer: writer.put_stream(path, chunks))
 
     def ingest_staged(self, staged: Ingested, path: str) -> None:
-        """Log bytes that :meth:`cas.Store.staging` wrote."""
-        self._log([path], lambda writer: writer.adopt(path, staged))
+        """Log bytes that :meth:`cas.Store.staging` wrote. If it raises, they are gone."""
+        with staged.owned():
+            self._log([path], lambda writer: writer.adopt(path, staged))
 
     def ingest_tree(self, source: Path | str, path: str = "") -> None:
         """Log every file below the directory ``source``, under ``path``. Links are followed."""

@@ -101,7 +101,7 @@ class Publisher:
 def remove(paths: Iterable[Path]) -> None:
     """Unlink what is there of ``paths``."""
     for path in paths:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, NotADirectoryError):
             os.unlink(path)
 
 

@@ -7,6 +7,7 @@ import os
 import queue
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -35,6 +36,15 @@ class Ingested:
     @property
     def digest(self) -> Digest:
         return self.digests["blake3"]
+
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Afterwards the private file is gone, unless it was published."""
+        try:
+            yield
+        finally:
+            if self.temporary is not None:
+                remove([self.temporary])
 
 
 def stage_file(source: Path, temporary: Path, algorithms: tuple[str, ...]) -> Ingested:

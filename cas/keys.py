@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from cas.digest import Digest
-from cas.errors import MalformedRecord
+from cas.errors import InvalidPath, MalformedRecord
 from cas.paths import check_path
 from cas.ulid import PATTERN, is_ulid
 
@@ -55,6 +55,13 @@ def parse_blob_key(key: str) -> tuple[Digest, str, Digest | None]:
 def quarantine_key(key: str) -> str:
     """Where the bytes of a damaged blob are kept."""
     return QUARANTINE + key.replace("/", "-")
+
+
+def check_root(root: str) -> str:
+    """Return the path of an artifact root if it may be one; raise InvalidPath if not."""
+    if root and check_path(root) == _OWN_ROOT_COMPONENT:
+        raise InvalidPath(root, f"{_OWN_ROOT_COMPONENT!r} stands for the store's own root")
+    return root
 
 
 def fragments_prefix(root: str) -> str:

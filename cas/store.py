@@ -27,8 +27,7 @@ from cas.errors import (
     UnsupportedFormat,
 )
 from cas.ingest import Staging
-from cas.keys import MANIFESTS, OWN_ROOT, SCRATCH, STORE, parse_fragment_key
-from cas.paths import check_path
+from cas.keys import MANIFESTS, OWN_ROOT, SCRATCH, STORE, check_root, parse_fragment_key
 from cas.roots import parse_uri
 from cas.scratch import Scratch
 from cas.statcache import StatCache
@@ -145,8 +144,7 @@ class Store:
 
     def artifact_root(self, path: str = OWN_ROOT) -> ArtifactRoot:
         """The artifact root at ``path``, such as ``7/<run id>/artifacts``; it exists once something is logged."""
-        if path:
-            check_path(path)
+        check_root(path)
         with self._lock:
             root = self._roots.pop(path, None) or ArtifactRoot(self, path)
             self._roots[path] = root

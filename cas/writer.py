@@ -131,10 +131,8 @@ class Writer:
         assert ingested.temporary is not None
         check_path(path)
         if self._fits_inline(ingested.size):
-            try:
+            with ingested.owned():
                 self._put_inline(path, ingested.temporary.read_bytes())
-            finally:
-                _discard(ingested)
             return
         self._announce()
         self._put_pending(path, ingested, None)

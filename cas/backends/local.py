@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -52,15 +53,18 @@ class LocalBackend:
 
     def size(self, key: str) -> int:
         try:
-            return os.stat(self.path(key), follow_symlinks=False).st_size
+            status = os.stat(self.path(key), follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
             raise KeyNotFound(key) from None
+        if not stat.S_ISREG(status.st_mode):
+            raise KeyNotFound(key)
+        return status.st_size
 
     def list(self, prefix: str) -> Iterator[Listing]:
         try:
             # All names first: a directory that changes during a slow walk would be listed half old, half new.
-            # Hidden files are not ours: network file systems keep deleted ones under such names while in use.
-            names = [entry for entry in os.scandir(self.path(prefix)) if not entry.name.startswith(".")]
+            # NFS keeps a deleted file that is still open under such a name.
+            names = [entry for entry in os.scandir(self.path(prefix)) if not entry.name.startswith(".nfs")]
         except (FileNotFoundError, NotADirectoryError):
             return
         for entry in names:
@@ -98,6 +102,10 @@ class LocalBackend:
 
     def _open(self, key: str) -> int:
         try:
-            return os.open(self.path(key), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = os.open(self.path(key), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             raise KeyNotFound(key) from None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise KeyNotFound(key)
+        return descriptor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import pytest
 from cas.artifact_root import ArtifactRoot
 from cas.digest import digest_of
 from cas.errors import InvalidPath, PathConflict, PathNotFound, StoreExists
-from cas.keys import BLOBS, MANIFESTS
+from cas.keys import BLOBS, CONDEMNED, MANIFESTS
 from cas.manifest import Manifest
 from cas.store import Store
 from cas.testing.fixtures import LARGE, PLACE, SMALL, TREE, SourceError, StoreFixtures, contents
+from cas.ulid import new_ulid
 
 
 class Writing(StoreFixtures):
@@ -79,6 +81,19 @@ class Writing(StoreFixtures):
         store.artifact_root("another").ingest_stream([LARGE], "four")
         self.again(store).artifact_root(PLACE).ingest_tree(tree, "five")
         assert sorted(size for _, size in store.backend.list(BLOBS)) == [len(LARGE) - 1, len(LARGE)]
+
+    def test_a_condemned_blob_is_not_relied_on(self, store: Store, root: ArtifactRoot) -> None:
+        """Somebody is about to delete it; the same bytes are stored again under a key of their own."""
+        root.ingest_bytes(LARGE, "before")
+        condemned = root.entry("before").blob
+        store.backend.put(
+            f"{CONDEMNED}{new_ulid()}.json", [json.dumps({"keys": [condemned]}).encode()], create=True
+        )
+        root.ingest_bytes(LARGE, "after")
+        assert condemned is not None
+        assert root.entry("after").blob not in {condemned, None}
+        store.backend.delete([condemned])
+        assert contents(root) == {"before": LARGE, "after": LARGE}
 
     def test_an_odd_name_is_a_name(self, root: ArtifactRoot) -> None:
         names = ["é", "e\u0301", " ", "%2e%2e", "#?&=", "~", "-rf", ".hidden/.x", "C:", "*", "\U0001f600" * 60]
