@@ -15,7 +15,7 @@ from typing import Self
 from cas import links
 from cas.atomic import remove, start_writeback, write_all, write_private
 from cas.digest import Buffer, Digest, Hasher
-from cas.errors import InvalidInput, SourceChanged
+from cas.errors import CasError, InvalidInput, SourceChanged
 
 # What is copied, and then hashed from the page cache by another thread. It bounds the memory mapped at once.
 _WINDOW = 16 << 20
@@ -75,29 +75,52 @@ def stage_file(source: Path, temporary: Path, algorithms: tuple[str, ...]) -> In
 
 
 class Staging:
-    """A private file that is written piece by piece and hashed on the way."""
+    """A private file that is written piece by piece and hashed on the way. Made with the first write.
+
+    Safe to abort while another thread writes: a cancelled upload leaves its thread running, and a descriptor
+    closed under it may by then be the number of somebody else's file.
+    """
 
     def __init__(self, temporary: Path, algorithms: tuple[str, ...]) -> None:
         self._temporary = temporary
         self._hasher = Hasher(algorithms)
         self._synced = 0
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._descriptor = os.open(temporary, flags, 0o600)
+        self._descriptor = -1
+        self._ended = False
+        self._lock = threading.Lock()
 
     def write(self, chunk: Buffer) -> None:
-        write_all(self._descriptor, chunk)
-        self._hasher.update(chunk)
-        if self._hasher.size - self._synced >= _WINDOW:
-            start_writeback(self._descriptor, self._synced, self._hasher.size - self._synced)
-            self._synced = self._hasher.size
+        with self._lock:
+            self._open()
+            write_all(self._descriptor, chunk)
+            self._hasher.update(chunk)
+            if self._hasher.size - self._synced >= _WINDOW:
+                start_writeback(self._descriptor, self._synced, self._hasher.size - self._synced)
+                self._synced = self._hasher.size
 
     def finish(self) -> Ingested:
-        os.close(self._descriptor)
+        with self._lock:
+            self._open()
+            self._close()
         return Ingested(self._hasher.size, self._hasher.digests(), self._temporary)
 
     def abort(self) -> None:
-        os.close(self._descriptor)
-        remove([self._temporary])
+        with self._lock:
+            self._close()
+            remove([self._temporary])
+
+    def _open(self) -> None:
+        if self._ended:
+            raise CasError(f"{self._temporary} was finished or aborted")
+        if self._descriptor == -1:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._descriptor = os.open(self._temporary, flags, 0o600)
+
+    def _close(self) -> None:
+        self._ended = True
+        if self._descriptor != -1:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
 
 def stage_stream(chunks: Iterable[Buffer], temporary: Path, algorithms: tuple[str, ...]) -> Ingested:

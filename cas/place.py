@@ -7,11 +7,11 @@ store, or a directory of it, and reaches many roots below.
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from cas.artifact_root import ArtifactRoot, walk_files
+from cas.artifact_root import ArtifactRoot
 from cas.checkout import CheckoutReport
 from cas.digest import Buffer
 from cas.errors import PathNotFound
@@ -43,17 +43,18 @@ class Place:
         root.ingest_stream(chunks, inside)
 
     def ingest_staged(self, staged: Ingested, path: str) -> None:
-        root, inside = self._locate(path)
-        root.ingest_staged(staged, inside)
+        with staged.owned():
+            root, inside = self._locate(path)
+            root.ingest_staged(staged, inside)
 
-    def ingest_tree(self, source: Path, path: str = "") -> None:
-        """Log a directory: one log call for each artifact root its files belong to, which is nearly always one."""
+    def ingest_files(self, files: Mapping[str, Path]) -> None:
+        """Log many files: one log call for each artifact root they belong to, which is nearly always one."""
         by_root: dict[str, dict[str, Path]] = {}
-        for relative, file in walk_files(source):
-            root, inside = locate(join(self.base, path, relative))
+        for path, file in files.items():
+            root, inside = locate(join(self.base, path))
             by_root.setdefault(root, {})[inside] = file
-        for root, files in by_root.items():
-            self.store.artifact_root(root).ingest_files(files)
+        for root, inside_files in by_root.items():
+            self.store.artifact_root(root).ingest_files(inside_files)
 
     def entry(self, path: str) -> Entry | None:
         """The file at ``path``, or None."""

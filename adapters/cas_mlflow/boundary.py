@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST
+from mlflow.store.artifact.artifact_repo import verify_artifact_path
 from mlflow.utils.uri import validate_path_is_safe
 
 
@@ -36,6 +37,23 @@ def safe_path(path: str) -> str:
 
     decoded: str = validate_path_is_safe(path)
     return check_path(decoded.rstrip("/"))
+
+
+def loggable(path: str) -> str:
+    """A path to log at. One that MLflow would refuse to read, or read as another, hostile one, is refused now."""
+    from cas.paths import check_path
+
+    if "%" in path or "#" in path:
+        safe_path(path)
+    return check_path(path)
+
+
+def verify_directory(artifact_path: str | None) -> None:
+    """MLflow's own check of a directory to log into, as the client's mistake that it is."""
+    try:
+        verify_artifact_path(artifact_path)
+    except MlflowException as error:
+        raise MlflowException(error.message, INVALID_PARAMETER_VALUE) from error
 
 
 def checked_destination(path: str) -> str:

@@ -18,11 +18,17 @@ from mlflow.store.artifact.artifact_repo import (
     ArtifactRepository,
     StreamUploadMixin,
     _validate_attachment_path,
-    verify_artifact_path,
 )
 from mlflow.tracing.utils.artifact_utils import TRACE_DATA_FILE_NAME
 
-from cas_mlflow.boundary import checked_destination, mlflow_errors, no_such_artifact, safe_path
+from cas_mlflow.boundary import (
+    checked_destination,
+    loggable,
+    mlflow_errors,
+    no_such_artifact,
+    safe_path,
+    verify_directory,
+)
 
 if TYPE_CHECKING:
     from cas.place import Place
@@ -53,9 +59,13 @@ class CasArtifactRepository(ArtifactRepository, StreamUploadMixin):  # type: ign
             self._place.ingest_file(Path(local_file), _target(local_file, artifact_path))
 
     def log_artifacts(self, local_dir: str | Path, artifact_path: str | None = None) -> None:
-        verify_artifact_path(artifact_path)
+        from cas.artifact_root import walk_files
+
+        verify_directory(artifact_path)
         with mlflow_errors():
-            self._place.ingest_tree(Path(local_dir), (artifact_path or "").rstrip("/"))
+            below = (artifact_path or "").rstrip("/")
+            files = walk_files(Path(local_dir))
+            self._place.ingest_files({loggable(posixpath.join(below, name)): file for name, file in files})
 
     def log_artifact_from_stream(
         self, stream: BinaryIO, artifact_file_name: str, artifact_path: str | None = None
@@ -70,26 +80,24 @@ class CasArtifactRepository(ArtifactRepository, StreamUploadMixin):  # type: ign
         with mlflow_errors():
             path = _target(artifact_file_name, artifact_path)
             place = await asyncio.to_thread(lambda: self._place)
-            staging = None
-            buffer = bytearray()
+            staging = await asyncio.to_thread(place.store.staging)
+            buffer, staged = bytearray(), False
             try:
                 async for chunk in chunks:
                     buffer += chunk
                     if len(buffer) >= _CHUNK:
-                        if staging is None:
-                            staging = await asyncio.to_thread(place.store.staging)
+                        staged = True
                         await asyncio.to_thread(staging.write, buffer)
                         buffer = bytearray()
-                if staging is not None:
+                if staged:
                     await asyncio.to_thread(staging.write, buffer)
             except BaseException:
-                if staging is not None:
-                    await asyncio.to_thread(staging.abort)
+                await asyncio.to_thread(staging.abort)
                 raise
-            if staging is None:
-                await asyncio.to_thread(place.ingest_bytes, bytes(buffer), path)
+            if staged:
+                await asyncio.to_thread(lambda: place.ingest_staged(staging.finish(), path))
             else:
-                await asyncio.to_thread(place.ingest_staged, staging.finish(), path)
+                await asyncio.to_thread(place.ingest_bytes, bytes(buffer), path)
 
     # Traces: what MLflow has in memory needs no temporary file on its way
 
@@ -135,9 +143,8 @@ class CasArtifactRepository(ArtifactRepository, StreamUploadMixin):  # type: ign
 
         with mlflow_errors():
             path = self._existing(artifact_path)
-            if dst_path is not None:
-                dst_path = checked_destination(dst_path)
-            destination, disposable = destination_for(self._place, dst_path)
+            chosen = checked_destination(dst_path) if dst_path else None
+            destination, disposable = destination_for(self._place, chosen)
             self._place.checkout(path, destination, disposable=disposable)
             return str(destination / path)
 
@@ -152,7 +159,10 @@ class CasArtifactRepository(ArtifactRepository, StreamUploadMixin):  # type: ign
     def delete_artifacts(self, artifact_path: str | None = None) -> None:
         """Remove a file, or everything below a directory; what is not there needs no removing."""
         with mlflow_errors():
-            self._place.remove(self._existing(artifact_path))
+            # As it is written, never decoded: to delete what was not named is worse than to delete nothing.
+            if artifact_path:
+                safe_path(artifact_path)
+            self._place.remove((artifact_path or "").rstrip("/"))
 
     def _log_bytes(self, data: bytes, path: str) -> None:
         with mlflow_errors():
@@ -163,8 +173,7 @@ class CasArtifactRepository(ArtifactRepository, StreamUploadMixin):  # type: ign
         hold a percent sign), else decoded, as MLflow's own repositories do."""
         if not path:
             return ""
-        decoded = safe_path(path)
-        literal = path.rstrip("/")
+        decoded, literal = safe_path(path), path.rstrip("/")
         if decoded != literal and (self._place.entry(literal) or self._place.is_directory(literal)):
             return literal
         return decoded
@@ -172,11 +181,11 @@ class CasArtifactRepository(ArtifactRepository, StreamUploadMixin):  # type: ign
 
 def _target(file_name: str | Path, artifact_path: str | None) -> str:
     """Where a file of this name goes."""
-    verify_artifact_path(artifact_path)
+    verify_directory(artifact_path)
     name = os.path.basename(file_name)
     if not name:
         raise no_such_artifact(str(file_name))
-    return posixpath.join(artifact_path or "", name)
+    return loggable(posixpath.join(artifact_path or "", name))
 
 
 def _chunks(stream: BinaryIO) -> Iterator[Any]:

@@ -7,9 +7,9 @@ A server tells the type of a file by its name, and a blob's name says nothing. A
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 
 from cas.errors import PathNotFound
@@ -39,6 +39,7 @@ def view_of(place: Place, path: str) -> Path:
     else:
         place.local_path(path)  # the blob behind it may have been damaged since: then it is refused here
     for each in old:
-        if each.parent != directory:
-            shutil.rmtree(each.parent, ignore_errors=True)
+        each.unlink(missing_ok=True)
+        with suppress(OSError):  # another view of the same bytes lives there
+            each.parent.rmdir()
     return view

@@ -289,8 +289,8 @@ class BackendContract:
         assert all(_at_once(3, work))
 
 
-class _SourceError(Exception):
-    """What a source of bytes may raise."""
+class _SourceError(BaseException):
+    """What a source of bytes may raise; no Exception, as KeyboardInterrupt is none."""
 
 
 def _failing() -> Iterator[bytes]:

@@ -68,8 +68,8 @@ class StoreFixtures:
         assert set(store.scratch.directory.iterdir()) == before
 
 
-class SourceError(Exception):
-    """What a source of bytes may raise."""
+class SourceError(BaseException):
+    """What a source of bytes may raise; no Exception, as KeyboardInterrupt is none."""
 
 
 def contents(root: ArtifactRoot) -> dict[str, bytes]:

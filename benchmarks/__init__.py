@@ -1,0 +1,1 @@
+"""Benchmarks, one module for each question. All of them: ``python -m benchmarks``."""

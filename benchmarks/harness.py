@@ -1,0 +1,180 @@
+"""Taking samples: a process for each, contenders interleaved, nothing cached from one to the next.
+
+A *contender* is asked one *step* at a time. An operation is a module-level function that sets up (opens what is
+not part of the question) and returns the callable whose run is the sample; see :mod:`benchmarks.child`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from shutil import rmtree
+from typing import Any, TypeVar
+
+from benchmarks.places import Place, usage
+
+T = TypeVar("T")
+Operation = Callable[..., Callable[[], object]]
+_REPOSITORY = Path(__file__).resolve().parents[1]
+
+CORE = ("cas",)
+"""What a sampler imports for a contender that needs no MLflow."""
+REPOSITORIES = ("mlflow.store.artifact.local_artifact_repo", "cas_mlflow.stores", "cas_mlflow.trees")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    size: int
+    shards: int
+    rounds: int
+
+    @property
+    def scale(self) -> float:
+        """What is counted in pieces, not bytes, shrinks with --size, too, but never grows."""
+        return min(1.0, self.size / 2e9)
+
+
+@dataclass(slots=True)
+class Sample:
+    """One run of one operation in a process of its own. Times in seconds, the rest in bytes."""
+
+    step: str
+    contender: str
+    round: int
+    wall: float
+    synced: float | None
+    """With a final sync of what was written, for contenders that sync nothing themselves."""
+    cpu: float
+    disk_written: int
+    """``write_bytes`` of /proc/self/io, with children: pages made dirty, without the file system's own records."""
+    wchar: int
+    stored: int
+    """st_blocks of the contender's store after it, each inode once."""
+    grown: int
+    """By how much the st_blocks of the work directory grew; on a private file system, its used blocks."""
+    memory: int
+    """Peak resident memory of the process (VmHWM), or of a child it waited for if that is larger."""
+    memory_before: int
+    """The same when the imports were done, before the operation."""
+    logical: int | None = None
+    """The bytes the operation was about."""
+    answer: Any = None
+    """What the operation returned."""
+
+
+@dataclass(slots=True)
+class Aim:
+    """What the design promises, and what was measured."""
+
+    text: str
+    limit: float
+    value: float
+    at_least: bool = False
+
+    @property
+    def met(self) -> bool:
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
+
+
+@dataclass(slots=True)
+class Result:
+    """The answer to one question on one file system."""
+
+    question: str
+    place: str
+    reference: str
+    """The contender others are compared with."""
+    samples: list[Sample] = field(default_factory=list)
+    aims: list[Aim] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+class Sampler:
+    """Takes samples of one contender in the empty directory ``work``, which goes with everything in it."""
+
+    def __init__(self, place: Place, contender: str, number: int, modules: Sequence[str] = ()) -> None:
+        self.work = Path(tempfile.mkdtemp(prefix="work-", dir=place.directory))
+        self._place, self._contender, self._number = place, contender, number
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.child", *modules],
+            cwd=_REPOSITORY,
+            env=_environment(self.work),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def take(
+        self,
+        step: str,
+        operation: Operation,
+        *arguments: object,
+        store: Path | None = None,
+        sync: Path | None = None,
+        logical: int | None = None,
+    ) -> Sample:
+        """Run ``operation(*arguments)``. ``sync`` is what a contender that syncs nothing wrote."""
+        answer = self.work / "answer.json"
+        job = {
+            "operation": f"{operation.__module__}:{operation.__qualname__}",
+            "arguments": [str(each) if isinstance(each, Path) else each for each in arguments],
+            "work": str(self.work),
+            "private": self._place.private,
+            "sync": str(sync) if sync else None,
+            "answer": str(answer),
+        }
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        status = self._process.stdout.readline().strip()
+        found = json.loads(answer.read_text()) if answer.exists() else {}
+        if status != "0" or "error" in found:
+            raise RuntimeError(f"{self._contender}, {step}: exit status {status or 'none'}: {found.get('error')}")
+        answer.unlink()
+        stored = usage(store) if store else 0
+        return Sample(step, self._contender, self._number, stored=stored, logical=logical, **found)
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+        rmtree(self.work)
+
+
+@contextmanager
+def sampler(place: Place, contender: str, number: int, modules: Sequence[str] = ()) -> Iterator[Sampler]:
+    """A sampler whose processes have ``modules`` imported, for one contender in one round."""
+    opened = Sampler(place, contender, number, modules)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def rotated(rounds: int, contenders: Sequence[T]) -> Iterator[tuple[int, T]]:
+    """Each round has every contender once, and starts with another one."""
+    for number in range(rounds):
+        first = number % len(contenders)
+        for each in (*contenders[first:], *contenders[:first]):
+            yield number, each
+
+
+def _environment(work: Path) -> dict[str, str]:
+    caches, temporary = work / "caches", work / "tmp"
+    temporary.mkdir()
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("CAS_", "MLFLOW_"))}
+    return inherited | {
+        "CAS_STAT_CACHE": str(caches / "stat.sqlite3"),
+        "DVC_SITE_CACHE_DIR": str(caches / "dvc"),
+        "TMPDIR": str(temporary),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    }

@@ -1,0 +1,104 @@
+"""What is interrupted: log calls and a fold, each run by a process of its own that has imported everything before.
+
+Also what the artifact roots of the prepared store hold before and after each.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NamedTuple
+
+import cas
+import cas.verify
+from cas.digest import digest_of
+from cas.keys import CONDEMNED, blob_key
+from cas.ulid import new_ulid
+
+# Imported when first used, which would be one more call to be killed in.
+codecs.lookup("ascii")
+
+Files = dict[str, bytes]
+
+OLD = "1/models/old/artifacts"
+NEW = "1/models/new/artifacts"
+MANY = "1/models/many/artifacts"
+WEIGHTS = b"old weights" * 9000
+BEFORE: dict[str, Files] = {
+    OLD: {"replaced": b"old", "kept": b"kept", "weights": WEIGHTS},
+    NEW: {},
+    MANY: {f"{number:02}": b"%d" % number for number in range(31)},
+}
+TREE: Files = {
+    "MLmodel": b"flavors: {}",
+    "data/config.json": b"{}",
+    "data/small blob": b"new weights" * 3000,  # read and written
+    "data/large blob": b"new weights" * 120_000,  # copied by the kernel
+}
+BATCH: Files = {f"{number:02}.bin": b"%d." % number * 10_000 for number in range(34)}
+
+
+class Operation(NamedTuple):
+    """One call; ``adds`` is what its artifact root holds more after it."""
+
+    root: str
+    adds: Files
+    run: Callable[[cas.ArtifactRoot, Path], None]
+
+    @property
+    def before(self) -> Files:
+        return BEFORE[self.root]
+
+    @property
+    def after(self) -> Files:
+        return self.before | self.adds
+
+
+OPERATIONS = {
+    "a tree": Operation(NEW, TREE, lambda root, sources: root.ingest_tree(sources / "tree")),
+    "small bytes": Operation(OLD, {"replaced": b"new"}, lambda root, _: root.ingest_bytes(b"new", "replaced")),
+    "known bytes": Operation(OLD, {"again": WEIGHTS}, lambda root, _: root.ingest_bytes(WEIGHTS, "again")),
+    "a fold": Operation(OLD, {}, lambda root, _: root.fold()),
+    "a log call that folds": Operation(MANY, {"31": b"31"}, lambda root, _: root.ingest_bytes(b"31", "31")),
+    "many blobs": Operation(NEW, BATCH, lambda root, sources: root.ingest_tree(sources / "batch")),
+}
+
+
+def prepare(directory: Path) -> None:
+    """Make the store, and the user's files, that every operation starts from."""
+    store = cas.Store.create(directory / "store")
+    for path, files in BEFORE.items():
+        for name, data in files.items():
+            store.artifact_root(path).ingest_bytes(data, name)
+    old = store.artifact_root(OLD)
+    old.ingest_bytes(b"removed", "removed")
+    old.remove("removed")
+    condemned = json.dumps({"keys": [blob_key(digest_of(b"of another"), new_ulid())]}).encode()
+    store.backend.put(f"{CONDEMNED}{new_ulid()}.json", [condemned], create=True)
+    for name, files in (("tree", TREE), ("batch", BATCH)):
+        for path, data in files.items():
+            source = directory / "sources" / name / path
+            source.parent.mkdir(parents=True, exist_ok=True)
+            source.write_bytes(data)
+
+
+def perform(channel: Connection, package: str, name: str, directory: str) -> None:
+    """In the child: open the store, wait to be let go, do it, say how it went, and vanish without cleaning up."""
+    assert package == cas.__file__
+    os.environ["CAS_STAT_CACHE"] = "off"
+    operation = OPERATIONS[name]
+    root = cas.Store.open(Path(directory) / "store").artifact_root(operation.root)
+    channel.send("ready")
+    channel.recv()
+    try:
+        operation.run(root, Path(directory) / "sources")
+        said = {"acknowledged": True}
+    except BaseException as error:
+        said = {"error": [each.__name__ for each in type(error).__mro__], "message": str(error)}
+    # writev, which nothing else calls: the failures injected into write must not reach this.
+    os.writev(channel.fileno(), [json.dumps(said).encode()])
+    os._exit(0)
