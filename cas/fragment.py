@@ -149,6 +149,8 @@ def header_span(key: str, start: bytes) -> tuple[int, int, str]:
         if not newline or magic != _MAGIC:
             raise ValueError
         size, known = int(length), int(version) <= FORMAT
+        if int(version) < 1:
+            raise ValueError
     except ValueError:
         raise MalformedRecord(key, "does not start as a fragment does") from None
     if not known:

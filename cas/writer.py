@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from cas.atomic import remove
 from cas.blobs import Blobs
 from cas.digest import Buffer, Digest, Hasher, digest_of
 from cas.errors import CasError, IntentAborted, KeyExists, SourceChanged
@@ -76,14 +77,14 @@ class Writer:
         self._inline: dict[str, bytes] = {}
         self._inline_size = 0
         self._pending: list[_Pending] = []
+        self._temporaries: list[Path] = []
         self._announced = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for pending in self._pending:
-            _discard(pending.ingested)
+        remove(self._temporaries)
         if self._announced:
             self._backend.delete([intent_key(self.intent)])
             self._announced = False
@@ -174,6 +175,8 @@ class Writer:
 
     def _put_pending(self, path: str, ingested: Ingested, source: Path | None) -> None:
         self._pending.append(_Pending(path, ingested, source))
+        if ingested.temporary is not None:
+            self._temporaries.append(ingested.temporary)
         self._put_record(path, Entry(path, ingested.size, ingested.digest))
 
     def _put_record(self, path: str, entry: Entry | None) -> None:
@@ -252,10 +255,10 @@ class Writer:
         """The digest was known, but no blob of it is safe to use: the bytes are needed after all."""
         assert pending.source is not None
         again = stage_file(pending.source, self._scratch.file(), self._algorithms)
-        if again.digest != pending.ingested.digest:
-            _discard(again)
-            raise SourceChanged(f"{pending.source} changed while it was being logged; log it again")
         assert again.temporary is not None
+        self._temporaries.append(again.temporary)
+        if again.digest != pending.ingested.digest:
+            raise SourceChanged(f"{pending.source} changed while it was being logged; log it again")
         return again.temporary
 
     def _sent(self, pending: _Pending) -> Iterable[bytes]:
@@ -269,8 +272,3 @@ class Writer:
                 yield chunk
         if hasher.digest() != pending.ingested.digest:
             raise SourceChanged(f"{source} changed while it was being logged; log it again")
-
-
-def _discard(ingested: Ingested) -> None:
-    if ingested.temporary is not None:
-        ingested.temporary.unlink(missing_ok=True)
