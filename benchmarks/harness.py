@@ -97,9 +97,16 @@ class Result:
 
 
 class Sampler:
-    """Takes samples of one contender in the empty directory ``work``, which goes with everything in it."""
+    """Takes samples of one contender in the directory ``work``, empty at first.
 
-    def __init__(self, place: Place, contender: str, number: int, modules: Sequence[str] = ()) -> None:
+    It goes with everything in it, unless ``keep``, until the place does. That is for many files: ext4 gives no
+    inode out again for minutes, and creating a file steps over all that were just deleted, whoever did it.
+    """
+
+    def __init__(
+        self, place: Place, contender: str, number: int, modules: Sequence[str] = (), *, keep: bool = False
+    ) -> None:
+        self._keep = keep
         self.work = Path(tempfile.mkdtemp(prefix="work-", dir=place.directory))
         self._place, self._contender, self._number = place, contender, number
         self._process = subprocess.Popen(
@@ -146,13 +153,16 @@ class Sampler:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
-        rmtree(self.work)
+        if not self._keep:
+            rmtree(self.work)
 
 
 @contextmanager
-def sampler(place: Place, contender: str, number: int, modules: Sequence[str] = ()) -> Iterator[Sampler]:
+def sampler(
+    place: Place, contender: str, number: int, modules: Sequence[str] = (), *, keep: bool = False
+) -> Iterator[Sampler]:
     """A sampler whose processes have ``modules`` imported, for one contender in one round."""
-    opened = Sampler(place, contender, number, modules)
+    opened = Sampler(place, contender, number, modules, keep=keep)
     try:
         yield opened
     finally:

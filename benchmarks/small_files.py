@@ -1,8 +1,10 @@
-"""What do many small files cost: logged as one directory, one by one, listed, downloaded?"""
+"""What do many small files cost: logged as one directory, one by one, listed, downloaded?
+
+Nothing is deleted before the end, and little should have been in the minutes before; see ``Sampler``.
+"""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from benchmarks.stats import paired_ratio, spread
 TREE, ONE_BY_ONE = "as one directory", "one by one"
 COLD, WARM = "list, new process", "list again"
 COLD_SINGLE = "list what came one by one, new process"
-DOWNLOAD, LOAD = "download to a directory", "download, disposable"
+DOWNLOAD = "download to a directory"
 CAS, LOCAL = "cas", "MLflow local (not synced)"
 _SMALLEST, _LARGEST = 4 << 10, 40 << 10
 
@@ -55,10 +57,9 @@ def list_all(kind: str, root: str, before: bool) -> Callable[[], object]:
     return lambda: len(repository.list_artifacts("files"))
 
 
-def download(kind: str, root: str, target: str | None) -> Callable[[], object]:
+def download(kind: str, root: str, target: str) -> Callable[[], object]:
     repository = _repository(kind, root)
-    if target:
-        Path(target).mkdir()
+    Path(target).mkdir()
 
     def run() -> None:
         repository.download_artifacts("files", target)
@@ -73,9 +74,8 @@ def run(options: Options, place: Place) -> Result:
     size = make_small_files(source, count, _SMALLEST, _LARGEST)
     result = Result(f"small files: {count} of 4–40 KiB, {size / 1e6:.0f} MB", place.name, CAS)  # noqa: RUF001
     for number, contender in rotated(options.rounds, (CAS, LOCAL)):
-        with sampler(place, contender, number, REPOSITORIES) as sampling:
+        with sampler(place, contender, number, REPOSITORIES, keep=True) as sampling:
             result.samples += _sequence(contender, sampling, source, single, size)
-    shutil.rmtree(source)
     _judge(result, count, single)
     return result
 
@@ -98,9 +98,6 @@ def _sequence(contender: str, sampling: Sampler, source: Path, single: int, size
     yield sampling.take(WARM, list_all, contender, tree, True)
     target = sampling.work / "target"
     yield sampling.take(DOWNLOAD, download, contender, tree, target, store=store, logical=size)
-    shutil.rmtree(target)
-    if contender == CAS:
-        yield sampling.take(LOAD, download, contender, tree, None, store=store, logical=size)
     yield sampling.take(
         ONE_BY_ONE, log_each, contender, singles, source, single, store=store, sync=written(singles)
     )

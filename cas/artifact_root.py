@@ -148,7 +148,7 @@ class ArtifactRoot:
 
     def fold(self) -> None:
         """Make one fragment of all there are. Happens by itself; for tests and for the impatient."""
-        self._history.fold_all()
+        self._history.fold()
 
     def _log(self, paths: Iterable[str], put: Callable[[Writer], None]) -> None:
         with self.store.writer(self.path, self._history.next_intent(paths)) as writer:

@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cas.digest import Digest, digest_of
-from cas.errors import CasError, MalformedRecord
+from cas.errors import MalformedRecord
 from cas.keys import parse_blob_key, parse_fragment_key
 from cas.manifest import Entry, Inline, Manifest
 from cas.paths import ancestors, check_path
+from cas.records import reading
 from cas.ulid import is_ulid
 
 FORMAT = 1
@@ -166,7 +167,7 @@ def decode(key: str, header: bytes, *, body_at: int, checksum: str) -> Fragment:
     if digest_of(header).hex != checksum:
         raise MalformedRecord(key, "the header does not match its checksum")
     intent = parse_fragment_key(key)[1]
-    try:
+    with reading(key):
         document = json.loads(header)
         if document["intent"] != intent:
             raise MalformedRecord(key, f"it says it is the fragment of {document['intent']!r}")
@@ -176,10 +177,6 @@ def decode(key: str, header: bytes, *, body_at: int, checksum: str) -> Fragment:
             _add(key, fragment, row["path"], row, _entry(key, row, body_at))
         for row in document["removed"]:
             _add(key, fragment, check_path(row["path"]), row, None)
-    except MalformedRecord:
-        raise
-    except (CasError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise MalformedRecord(key, f"{type(error).__name__}: {error}") from error
     return fragment
 
 
@@ -197,7 +194,7 @@ def _entry(key: str, row: Mapping[str, Any], body_at: int) -> Entry:
     if blob is not None:
         parse_blob_key(blob)
     origin = row.get("origin")
-    if origin is not None and not isinstance(origin, str):
+    if origin is not None and (not isinstance(origin, str) or not origin.isprintable()):
         raise MalformedRecord(key, f"{row['path']!r}: origin {origin!r}")
     inline = None if offset is None else Inline(key, body_at + offset)
     return Entry(check_path(row["path"]), size, Digest.parse(row["digest"]), origin, blob, inline)

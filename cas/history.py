@@ -74,10 +74,22 @@ class History:
                 classes.setdefault(sizes[name].bit_length() // _SIZE_CLASS_BITS, []).append(name)
         for names in classes.values():
             if len(names) >= _FOLD_FROM:
-                self.fold(sorted(names))
+                self._fold(sorted(names))
 
-    def fold(self, names: list[str]) -> None:
-        """Write one fragment that says what those of ``names`` say, then delete them."""
+    def fold(self) -> None:
+        """Delete what earlier folds replaced, and fold every fragment there is, whatever its size."""
+        with self._lock:
+            self._refresh()
+        names = self._names().keys()
+        self._delete(self._replaced.intersection(names))
+        self._fold(sorted(names - self._replaced))
+
+    def _fold(self, names: list[str]) -> None:
+        """Write one fragment that says what those of ``names`` say.
+
+        They are deleted with the next log call, not now: a listing made meanwhile then shows them or their fold,
+        whatever the order it goes in.
+        """
         try:
             fragments = [read_fragment(self._backend, fragment_key(self._root, name)) for name in names]
             folded = fold(new_ulid(after=max(self._names(), default="")), fragments)
@@ -90,13 +102,8 @@ class History:
             return  # another writer folded them first
         if len(folded.replaces) > 1:
             self._backend.put(fragment_key(self._root, folded.intent), encode(folded, inline), create=True)
-            self._delete(folded.replaces)
 
-    def fold_all(self) -> None:
-        """Fold every fragment there is, whatever its size."""
-        self.fold(sorted(self._names()))
-
-    def _delete(self, names: set[str] | tuple[str, ...]) -> None:
+    def _delete(self, names: set[str]) -> None:
         self._backend.delete([fragment_key(self._root, name) for name in sorted(names)])
 
     def _refresh(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cas.errors import MalformedRecord
 from cas.keys import parse_blob_key, parse_fragment_key
+from cas.records import reading
 from cas.ulid import is_ulid
 
 LEASE_SECONDS = 24 * 3600  # after this a collector may fence the writer off; it then fails, and loses nothing
@@ -34,26 +35,20 @@ class Intent:
 
     @classmethod
     def decode(cls, key: str, data: bytes) -> Intent:
-        try:
+        with reading(key):
             document = json.loads(data)
-            intent = cls(
-                document["intent"], document["fragment"], tuple(document["pins"]), document["lease_seconds"]
-            )
-            if not is_ulid(intent.id) or parse_fragment_key(intent.fragment)[1] != intent.id:
+            id_, fragment, pins = document["intent"], document["fragment"], tuple(document["pins"])
+            if not is_ulid(id_) or parse_fragment_key(fragment)[1] != id_:
                 raise MalformedRecord(key, "the fragment is not this intent's")
-            for pin in intent.pins:
+            for pin in pins:
                 parse_blob_key(pin)
-        except (ValueError, KeyError, TypeError) as error:
-            raise MalformedRecord(key, f"{type(error).__name__}: {error}") from error
-        return intent
+            return cls(id_, fragment, pins, int(document["lease_seconds"]))
 
 
 def condemned_keys(key: str, data: bytes) -> frozenset[str]:
     """The blob keys a condemned list names."""
-    try:
+    with reading(key):
         keys = json.loads(data)["keys"]
         for each in keys:
             parse_blob_key(each)
         return frozenset(keys)
-    except (ValueError, KeyError, TypeError) as error:
-        raise MalformedRecord(key, f"{type(error).__name__}: {error}") from error

@@ -28,6 +28,7 @@ from cas.errors import (
 )
 from cas.ingest import Staging
 from cas.keys import MANIFESTS, OWN_ROOT, SCRATCH, STORE, check_root, parse_fragment_key
+from cas.records import reading
 from cas.roots import parse_uri
 from cas.scratch import Scratch
 from cas.statcache import StatCache
@@ -58,21 +59,19 @@ class Settings(NamedTuple):
 
     @classmethod
     def decode(cls, where: str, data: bytes) -> Self:
-        try:
+        key = f"{where}/{STORE}"
+        with reading(key):
             document = json.loads(data)
             version = document["format"]
             if type(version) is not int or version < 1:
-                raise MalformedRecord(f"{where}/{STORE}", f"format {version!r}")
-            if version > FORMAT:
-                raise UnsupportedFormat(
-                    f"the store at {where} has format {version}; this mlflow-cas reads up to {FORMAT}."
-                    " Upgrade mlflow-cas"
-                )
-            settings = cls(str(document["id"]), int(document["inline_limit"]), tuple(document["aliases"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise MalformedRecord(f"{where}/{STORE}", f"{type(error).__name__}: {error}") from error
-        settings.check()
-        return settings
+                raise MalformedRecord(key, f"format {version!r}")
+            if version <= FORMAT:
+                settings = cls(str(document["id"]), int(document["inline_limit"]), tuple(document["aliases"]))
+                settings.check()
+                return settings
+        raise UnsupportedFormat(
+            f"the store at {where} has format {version}; this mlflow-cas reads up to {FORMAT}. Upgrade mlflow-cas"
+        )
 
     def check(self) -> None:
         if not 0 <= self.inline_limit <= MAX_INLINE_LIMIT:

@@ -74,9 +74,12 @@ def _chosen_by_mlflow() -> bool:
     """
     frame = sys._getframe()
     while (frame := frame.f_back) is not None:  # type: ignore[assignment]
-        if frame.f_globals.get("__name__") == "mlflow.tracking.artifact_utils":
-            arguments = frame.f_locals
-            return "output_path" in arguments and arguments["output_path"] is None and not _for_the_command_line()
+        match frame.f_globals.get("__name__"), frame.f_code.co_name:
+            case "mlflow.tracking.artifact_utils", "_download_artifact_from_uri":
+                named = frame.f_locals.get("output_path", "another argument now")
+                return named is None and not _for_the_command_line()
+            case "mlflow.utils.model_utils", "_get_flavor_configuration_from_uri":
+                return True  # it reads the MLmodel, and names no destination
     return False
 
 

@@ -28,19 +28,19 @@ def test_a_fold_says_what_its_fragments_said(root: cas.ArtifactRoot):
     root.remove("dir/2")
     before = root.manifest().digest
     root.fold()
-    assert len(fragments(root)) == 1
+    root.ingest_bytes(b"new", "dir/1")  # what the fold replaced goes with the next log call
+    assert len(fragments(root)) == 2
     for reader in (root, cas.Store.open(root.store.name).artifact_root(root.path)):
         assert reader.manifest().digest == before
         assert read(reader, "dir/1") == b"new"
 
 
-def test_what_a_crashed_fold_left_behind_goes_with_the_next_log_call(root: cas.ArtifactRoot, tmp_path: Path):
+def test_what_a_fold_replaced_goes_with_the_next_log_call(root: cas.ArtifactRoot):
+    """Not at once: a listing in no order might then show neither. A fold that dies leaves nothing else either."""
     for number in range(3):
         root.ingest_bytes(b"%d" % number, f"{number}")
-    kept = {key: root.store.backend.read(key) for key in fragments(root)}
     root.fold()
-    for key, data in kept.items():  # as if the fold had died before it deleted them
-        root.store.backend.put(key, [data], create=True)
+    assert len(fragments(root)) == 4
     again = cas.Store.open(root.store.name).artifact_root(root.path)
     again.ingest_bytes(b"next", "next")
     assert len(fragments(root)) == 2
