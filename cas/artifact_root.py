@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from cas.checkout import Checkout, CheckoutReport, link_modes
 from cas.config import link_override
 from cas.digest import Buffer, digest_of
-from cas.errors import BlobDamaged, BlobNotFound, InvalidInput, KeyNotFound, PathNotFound
+from cas.errors import BlobDamaged, BlobNotFound, CasError, InvalidInput, KeyNotFound, PathNotFound
 from cas.history import History
 from cas.ingest import Ingested
 from cas.manifest import Entry, Listed, Manifest
@@ -20,6 +21,8 @@ from cas.writer import Writer
 
 if TYPE_CHECKING:
     from cas.store import Store
+
+_logger = logging.getLogger(__name__)
 
 
 class ArtifactRoot:
@@ -154,7 +157,11 @@ class ArtifactRoot:
         with self.store.writer(self.path, self._history.next_intent(paths)) as writer:
             put(writer)
             writer.commit()
-        self._history.tidy(writer.intent)
+        try:
+            self._history.tidy(writer.intent)
+        except (CasError, OSError) as error:
+            # What was logged is committed: a fold that fails must not make it look as if it were not.
+            _logger.warning("folding the fragments of %r failed; the next log call will try: %s", self, error)
 
     def _read_inline(self, entry: Entry) -> bytes:
         """The bytes of a small file, from wherever a fold may have moved them since."""
