@@ -6,6 +6,7 @@ import mmap
 import os
 import queue
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from cas import links
 from cas.atomic import remove, start_writeback, write_all, write_private
 from cas.digest import Buffer, Digest, Hasher
 from cas.errors import CasError, InvalidInput, SourceChanged
+from cas.statcache import TICK_NS
 
 # What is copied, and then hashed from the page cache by another thread. It bounds the memory mapped at once.
 _WINDOW = 16 << 20
@@ -59,10 +61,9 @@ def stage_file(source: Path, temporary: Path, algorithms: tuple[str, ...]) -> In
             return _stage_small(reading, temporary, algorithms)
         writing = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
+            settled = reading.is_settled(before)
             if links.clone(reading.descriptor, writing):
-                hasher = Hasher(algorithms, threads=_PARALLEL)
-                for window in _mapped(writing, os.fstat(writing).st_size):
-                    hasher.update(window)
+                hasher = _hash_cloned(reading, writing, algorithms, settled=settled)
             else:
                 hasher = _copy_and_hash(reading.descriptor, writing, before[0], algorithms)
             reading.check(before, hasher.size)
@@ -199,6 +200,10 @@ class _opened:  # noqa: N801  (a context manager, read as a verb)
         self.check(before, len(data))
         return data
 
+    def is_settled(self, stamp: tuple[int, int, int]) -> bool:
+        """Whether any change from now on must show in the stamp: the last one is more than a clock tick ago."""
+        return max(stamp[1:]) + TICK_NS < time.time_ns()
+
     def chunks(self) -> Iterator[memoryview]:
         """The bytes, in one buffer that is used again for each chunk."""
         buffer = memoryview(bytearray(min(_READ, os.fstat(self.descriptor).st_size + 1)))
@@ -224,6 +229,18 @@ def _mapped(descriptor: int, size: int) -> Iterator[mmap.mmap]:
 
 def _map(descriptor: int, start: int, length: int) -> mmap.mmap:
     return mmap.mmap(descriptor, length, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ, offset=start)
+
+
+def _hash_cloned(reading: _opened, clone: int, algorithms: tuple[str, ...], *, settled: bool) -> Hasher:
+    """Hash a clone by reading its source, whose pages are likely in the cache; the clone's never are.
+
+    The caller checks that the source did not change from before it was cloned until after it was read, so its
+    bytes are the clone's. Where a change might not show, the clone itself is read.
+    """
+    hasher = Hasher(algorithms, threads=_PARALLEL)
+    for chunk in reading.chunks() if settled else _mapped(clone, os.fstat(clone).st_size):
+        hasher.update(chunk)
+    return hasher
 
 
 def _copy_and_hash(source: int, target: int, size: int, algorithms: tuple[str, ...]) -> Hasher:

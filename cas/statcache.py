@@ -35,7 +35,8 @@ CREATE TABLE IF NOT EXISTS contents (
 ) WITHOUT ROWID;
 """
 _KEPT_NS = 90 * 24 * 3600 * 1_000_000_000
-_TICK_NS = 20_000_000  # the coarsest clock tick of a Linux kernel is 10 ms
+TICK_NS = 20_000_000
+"""Two changes of a file closer than this may carry one timestamp: the coarsest tick of a Linux kernel is 10 ms."""
 _COARSE_TICK_NS = 2_000_000_000  # file systems that keep whole seconds, or pairs of them
 _WINDOWS, _WINDOW = 8, 4096
 
@@ -137,4 +138,4 @@ def _identity(status: os.stat_result) -> tuple[object, ...]:
 def _racy(status: os.stat_result, hashed_ns: int) -> bool:
     changed = max(status.st_mtime_ns, status.st_ctime_ns)
     coarse = status.st_mtime_ns % 1_000_000_000 == 0 and status.st_ctime_ns % 1_000_000_000 == 0
-    return changed + (_COARSE_TICK_NS if coarse else _TICK_NS) >= hashed_ns
+    return changed + (_COARSE_TICK_NS if coarse else TICK_NS) >= hashed_ns
