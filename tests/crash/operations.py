@@ -58,12 +58,24 @@ class Operation(NamedTuple):
         return self.before | self.adds
 
 
+def _fold_and_delete(root: cas.ArtifactRoot, _: Path) -> None:
+    """A fold leaves what it replaced to the next."""
+    root.fold()
+    root.fold()
+
+
+def _log_and_delete(root: cas.ArtifactRoot, _: Path) -> None:
+    """The 32nd log call folds; the next fold deletes what that replaced."""
+    root.ingest_bytes(b"31", "31")
+    root.fold()
+
+
 OPERATIONS = {
     "a tree": Operation(NEW, TREE, lambda root, sources: root.ingest_tree(sources / "tree")),
     "small bytes": Operation(OLD, {"replaced": b"new"}, lambda root, _: root.ingest_bytes(b"new", "replaced")),
     "known bytes": Operation(OLD, {"again": WEIGHTS}, lambda root, _: root.ingest_bytes(WEIGHTS, "again")),
-    "a fold": Operation(OLD, {}, lambda root, _: root.fold()),
-    "a log call that folds": Operation(MANY, {"31": b"31"}, lambda root, _: root.ingest_bytes(b"31", "31")),
+    "a fold": Operation(OLD, {}, _fold_and_delete),
+    "a log call that folds": Operation(MANY, {"31": b"31"}, _log_and_delete),
     "many blobs": Operation(NEW, BATCH, lambda root, sources: root.ingest_tree(sources / "batch")),
 }
 
