@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import sys
 import time
 import traceback
@@ -25,6 +26,7 @@ def main() -> int:
     arguments = _arguments()
     options = Options(arguments.size, arguments.shards, arguments.rounds)
     report = Report(options)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else what is mounted would stay
     report.header()
     names = arguments.only or QUESTIONS
     failed = False
@@ -42,8 +44,8 @@ def main() -> int:
                 with loop_xfs(place.directory, xfs_size) as xfs:
                     failed |= not _ask(name, options, xfs, report)
     finally:
-        report.footer()
         report.save(arguments.json)
+        report.footer()
         report.line(f"every sample: {arguments.json}")
     return int(failed)
 

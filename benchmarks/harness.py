@@ -99,8 +99,8 @@ class Result:
 class Sampler:
     """Takes samples of one contender in the directory ``work``, empty at first.
 
-    It goes with everything in it, unless ``keep``, until the place does. That is for many files: ext4 gives no
-    inode out again for minutes, and creating a file steps over all that were just deleted, whoever did it.
+    It goes with everything in it; with ``keep``, when the place does. That is for many files: ext4 without a
+    journal gives no inode out again for minutes, so creating a file steps over all that were just deleted.
     """
 
     def __init__(

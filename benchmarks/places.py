@@ -112,17 +112,17 @@ def _walk(root: Path) -> Iterator[str]:
 
 
 def _has_reflinks(directory: str) -> bool:
-    with tempfile.NamedTemporaryFile(dir=directory) as file:
-        file.write(b"x")
-        file.flush()
-        done = subprocess.run(
-            ["cp", "--reflink=always", file.name, f"{file.name}-clone"], capture_output=True, check=False
-        )
-    return done.returncode == 0
+    with tempfile.TemporaryDirectory(dir=directory) as temporary:
+        source = Path(temporary) / "source"
+        source.write_bytes(b"x")
+        clone = ["cp", "--reflink=always", str(source), f"{source}-clone"]
+        return subprocess.run(clone, capture_output=True, check=False).returncode == 0
 
 
 def _described(directory: str) -> str:
     source, kind, options = _run("findmnt", "-no", "SOURCE,FSTYPE,OPTIONS", "--target", directory).split()[:3]
+    if kind == "ext4" and not any(Path("/proc/fs/jbd2").glob(f"{Path(source).name}-*")):
+        kind = "ext4 without a journal"  # it syncs otherwise, and creates files slowly where many were just deleted
     return f"{kind} ({source}, {options})"
 
 

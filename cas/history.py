@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from cas.backends import Backend
 from cas.errors import KeyNotFound, PathConflict
 from cas.fragment import Fragment, State, decode, encode, fold, header_span, manifest_of, supersede
-from cas.keys import fragment_key, fragments_prefix, parse_fragment_key
+from cas.keys import fragment_intent, fragment_key, fragments_prefix
 from cas.manifest import Manifest
 from cas.paths import ancestors, check_path
 from cas.ulid import new_ulid
@@ -149,10 +149,11 @@ class History:
     def _names(self) -> dict[str, int]:
         """The intents of all fragments, with the fragments' sizes."""
         found = {}
-        for key, size in self._backend.list(fragments_prefix(self._root)):
-            root, intent = parse_fragment_key(key)
-            if root == self._root:
-                found[intent] = size
+        prefix = fragments_prefix(self._root)
+        for key, size in self._backend.list(prefix):
+            if "/" in key[len(prefix) :]:
+                continue  # the store's own root lists "@/…" roots, too
+            found[fragment_intent(key)] = size
         return found
 
 

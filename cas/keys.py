@@ -75,11 +75,19 @@ def fragment_key(root: str, intent: str) -> str:
 
 def parse_fragment_key(key: str) -> tuple[str, str]:
     """Split the key of a fragment into artifact root and intent."""
-    directory, _, name = key.removeprefix(MANIFESTS).rpartition("/")
-    intent = name.removesuffix(_FRAGMENT)
-    if not key.startswith(MANIFESTS) or intent == name or not is_ulid(intent) or not directory:
+    directory = key.removeprefix(MANIFESTS).rpartition("/")[0]
+    if not key.startswith(MANIFESTS) or not directory:
         raise MalformedRecord(key, "not the key of a fragment")
-    return (OWN_ROOT if directory == _OWN_ROOT_COMPONENT else check_path(directory)), intent
+    return (OWN_ROOT if directory == _OWN_ROOT_COMPONENT else check_path(directory)), fragment_intent(key)
+
+
+def fragment_intent(key: str) -> str:
+    """The intent in the key of a fragment whose artifact root is known."""
+    name = key.rpartition("/")[2]
+    intent = name.removesuffix(_FRAGMENT)
+    if intent == name or not is_ulid(intent):
+        raise MalformedRecord(key, "not the key of a fragment")
+    return intent
 
 
 def intent_key(intent: str) -> str:
