@@ -206,7 +206,9 @@ class _opened:  # noqa: N801  (a context manager, read as a verb)
 
     def chunks(self) -> Iterator[memoryview]:
         """The bytes, in one buffer that is used again for each chunk."""
-        buffer = memoryview(bytearray(min(_READ, os.fstat(self.descriptor).st_size + 1)))
+        size = os.fstat(self.descriptor).st_size + 1
+        # A large bytearray starts 16 bytes into a page, to which some processors copy several times slower.
+        buffer = memoryview(mmap.mmap(-1, _READ) if size >= _READ else bytearray(size))
         while count := os.readv(self.descriptor, [buffer]):
             yield buffer[:count]
 
