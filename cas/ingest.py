@@ -6,22 +6,19 @@ import mmap
 import os
 import queue
 import threading
-import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 from cas import links
 from cas.atomic import remove, start_writeback, write_all, write_private
 from cas.digest import Buffer, Digest, Hasher
-from cas.errors import CasError, InvalidInput, SourceChanged
-from cas.statcache import TICK_NS
+from cas.errors import CasError
+from cas.source import Source
 
 # What is copied, and then hashed from the page cache by another thread. It bounds the memory mapped at once.
 _WINDOW = 16 << 20
-_READ = 1 << 20
 SMALL = 1 << 20
 """Files up to this many bytes cost less to hash than to look up."""
 _PARALLEL = -1  # blake3's AUTO: all cores
@@ -55,7 +52,7 @@ def stage_file(source: Path, temporary: Path, algorithms: tuple[str, ...]) -> In
     A reflink where the file system has them, else copied and hashed in one pass. Raises
     :class:`SourceChanged` if the file changed meanwhile: the copy may then be torn.
     """
-    with _opened(source) as reading:
+    with Source(source) as reading:
         before = reading.stamp()
         if before[0] <= SMALL:
             return _stage_small(reading, temporary, algorithms)
@@ -137,15 +134,11 @@ def stage_stream(chunks: Iterable[Buffer], temporary: Path, algorithms: tuple[st
 
 
 def hash_file(source: Path, algorithms: tuple[str, ...]) -> Ingested:
-    """Hash a file that is not ours, where it lies.
-
-    Read, not mapped: truncating a mapped file kills the process that reads it.
-    """
+    """Hash a file that is not ours, where it lies."""
     hasher = Hasher(algorithms, threads=_PARALLEL)
-    with _opened(source) as reading:
+    with Source(source) as reading:
         before = reading.stamp()
-        for chunk in reading.chunks():
-            hasher.update(chunk)
+        _hash_source(reading, hasher)
         reading.check(before, hasher.size)
     return Ingested(hasher.size, hasher.digests())
 
@@ -164,56 +157,11 @@ def hash_sealed(path: Path, algorithms: tuple[str, ...] = ("blake3",)) -> Ingest
 
 def read_file(source: Path) -> bytes:
     """A small file, whole and untorn."""
-    with _opened(source) as reading:
+    with Source(source) as reading:
         return reading.whole()
 
 
-class _opened:  # noqa: N801  (a context manager, read as a verb)
-    """A regular file of the user's, open for reading."""
-
-    def __init__(self, source: Path) -> None:
-        self._source = source
-        # O_NONBLOCK: opening a named pipe must not wait for somebody to write to it.
-        self.descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        if not os.path.isfile(f"/proc/self/fd/{self.descriptor}"):
-            os.close(self.descriptor)
-            raise InvalidInput(f"not a regular file: {source}")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self.descriptor)
-
-    def stamp(self) -> tuple[int, int, int]:
-        status = os.fstat(self.descriptor)
-        return status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-    def check(self, before: tuple[int, int, int], size: int) -> None:
-        """Refuse what was read if the file is not as it was ``before``."""
-        if self.stamp() != before or size != before[0]:
-            raise SourceChanged(f"{self._source} changed while it was being read; log it again")
-
-    def whole(self) -> bytes:
-        before = self.stamp()
-        data = b"".join(bytes(chunk) for chunk in self.chunks())
-        self.check(before, len(data))
-        return data
-
-    def is_settled(self, stamp: tuple[int, int, int]) -> bool:
-        """Whether any change from now on must show in the stamp: the last one is more than a clock tick ago."""
-        return max(stamp[1:]) + TICK_NS < time.time_ns()
-
-    def chunks(self) -> Iterator[memoryview]:
-        """The bytes, in one buffer that is used again for each chunk."""
-        size = os.fstat(self.descriptor).st_size + 1
-        # A large bytearray starts 16 bytes into a page, to which some processors copy several times slower.
-        buffer = memoryview(mmap.mmap(-1, _READ) if size >= _READ else bytearray(size))
-        while count := os.readv(self.descriptor, [buffer]):
-            yield buffer[:count]
-
-
-def _stage_small(reading: _opened, temporary: Path, algorithms: tuple[str, ...]) -> Ingested:
+def _stage_small(reading: Source, temporary: Path, algorithms: tuple[str, ...]) -> Ingested:
     """Through memory: for a small file, a thread and a mapping would cost more than they save."""
     data = reading.whole()
     hasher = Hasher(algorithms)
@@ -233,16 +181,25 @@ def _map(descriptor: int, start: int, length: int) -> mmap.mmap:
     return mmap.mmap(descriptor, length, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ, offset=start)
 
 
-def _hash_cloned(reading: _opened, clone: int, algorithms: tuple[str, ...], *, settled: bool) -> Hasher:
+def _hash_cloned(reading: Source, clone: int, algorithms: tuple[str, ...], *, settled: bool) -> Hasher:
     """Hash a clone by reading its source, whose pages are likely in the cache; the clone's never are.
 
     The caller checks that the source did not change from before it was cloned until after it was read, so its
     bytes are the clone's. Where a change might not show, the clone itself is read.
     """
     hasher = Hasher(algorithms, threads=_PARALLEL)
-    for chunk in reading.chunks() if settled else _mapped(clone, os.fstat(clone).st_size):
-        hasher.update(chunk)
+    if settled:
+        _hash_source(reading, hasher)
+    else:
+        for window in _mapped(clone, os.fstat(clone).st_size):
+            hasher.update(window)
     return hasher
+
+
+def _hash_source(reading: Source, hasher: Hasher) -> None:
+    with closing(reading.chunks()) as chunks:
+        for chunk in chunks:
+            hasher.update(chunk)
 
 
 def _copy_and_hash(source: int, target: int, size: int, algorithms: tuple[str, ...]) -> Hasher:

@@ -1,0 +1,100 @@
+"""A file of the user's, read while others may write it."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+import time
+from collections.abc import Generator
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Self
+
+from cas.errors import InvalidInput, SourceChanged
+from cas.statcache import TICK_NS
+
+# Small enough to stay in a core's cache between the read and the hash, large enough to be hashed on all cores.
+_CHUNK = 2 << 20
+_AHEAD = 3
+
+
+class Source:
+    """A regular file, open for reading.
+
+    Never mapped: truncating a mapped file kills the process that reads it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # O_NONBLOCK: opening a named pipe must not wait for somebody to write to it.
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        if not os.path.isfile(f"/proc/self/fd/{self.descriptor}"):
+            os.close(self.descriptor)
+            raise InvalidInput(f"not a regular file: {path}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.descriptor)
+
+    def stamp(self) -> tuple[int, int, int]:
+        """Size, and the times in nanoseconds of the last change of the content and of the inode."""
+        status = os.fstat(self.descriptor)
+        return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+    def check(self, before: tuple[int, int, int], size: int) -> None:
+        """Refuse what was read if the file is not as it was ``before``."""
+        if self.stamp() != before or size != before[0]:
+            raise SourceChanged(f"{self._path} changed while it was being read; log it again")
+
+    def is_settled(self, stamp: tuple[int, int, int]) -> bool:
+        """Whether any change from now on must show in the stamp: the last one is more than a clock tick ago."""
+        return max(stamp[1:]) + TICK_NS < time.time_ns()
+
+    def whole(self) -> bytes:
+        """All bytes, untorn; for small files."""
+        before = self.stamp()
+        pieces = []
+        while piece := os.read(self.descriptor, before[0] + 1):
+            pieces.append(piece)
+        data = b"".join(pieces)
+        self.check(before, len(data))
+        return data
+
+    def chunks(self) -> Generator[memoryview]:
+        """The bytes, read by another thread ahead of the caller. A chunk is good until the next one is asked for.
+
+        Close the generator before the file: the other thread reads until then.
+        """
+        free: SimpleQueue[mmap.mmap | None] = SimpleQueue()
+        full: SimpleQueue[tuple[mmap.mmap, int] | BaseException] = SimpleQueue()
+        reader = threading.Thread(target=_read, args=(self.descriptor, free, full), name="cas-reader", daemon=True)
+        reader.start()
+        try:
+            for _ in range(_AHEAD):
+                # Anonymous memory is page-aligned; to a bytearray, which is not, some processors copy slowly.
+                free.put(mmap.mmap(-1, _CHUNK))
+            while True:
+                chunk = full.get()
+                if isinstance(chunk, BaseException):
+                    raise chunk
+                buffer, count = chunk
+                if count == 0:
+                    return
+                yield memoryview(buffer)[:count]
+                free.put(buffer)
+        finally:
+            free.put(None)
+            reader.join()
+
+
+def _read(
+    descriptor: int, free: SimpleQueue[mmap.mmap | None], full: SimpleQueue[tuple[mmap.mmap, int] | BaseException]
+) -> None:
+    try:
+        while (buffer := free.get()) is not None:
+            full.put((buffer, os.readv(descriptor, [buffer])))
+    except BaseException as error:
+        full.put(error)
