@@ -127,7 +127,7 @@ class Blobs:
     def _is_quarantined(self, digest: Digest) -> bool:
         """Whether a blob of ``digest``, or of one it is an alias of, was damaged."""
         prefixes = tuple(quarantine_key(blobs_prefix(each)) for each in (digest, *self.aliases(digest)))
-        return any(key.startswith(prefixes) for key, _ in self.backend.list(QUARANTINE))
+        return any(key.startswith(prefixes) for key in self.backend.keys(QUARANTINE))
 
     def _in_order(self, digest: Digest, key: str | None) -> Iterator[str]:
         if key is not None:
@@ -137,7 +137,7 @@ class Blobs:
     def _listing(self, digest: Digest) -> tuple[list[str], list[Digest]]:
         own: list[str] = []
         aliased: list[Digest] = []
-        for key, _ in self.backend.list(blobs_prefix(digest)):
+        for key in self.backend.keys(blobs_prefix(digest)):
             other = parse_blob_key(key)[2]
             if other is None:
                 own.append(key)

@@ -26,6 +26,7 @@ class History:
     def __init__(self, backend: Backend, root: str) -> None:
         self._backend = backend
         self._root = root
+        self._prefix = fragments_prefix(root)
         self._lock = threading.Lock()
         self._seen: set[str] = set()
         self._replaced: set[str] = set()
@@ -62,7 +63,7 @@ class History:
         """
         if len(self._seen) + 1 < _FOLD_FROM and self._replaced.isdisjoint(self._seen):
             return
-        sizes = self._names()
+        sizes = self._sizes()
         if newest != max(sizes, default=newest):
             return
         with self._lock:
@@ -80,7 +81,7 @@ class History:
         """Delete what earlier folds replaced, and fold every fragment there is, whatever its size."""
         with self._lock:
             self._refresh()
-        names = self._names().keys()
+        names = self._names()
         self._delete(self._replaced.intersection(names))
         self._fold(sorted(names - self._replaced))
 
@@ -139,22 +140,22 @@ class History:
 
     def _agreed_names(self) -> set[str]:
         """A listing may miss a fold and, a moment later, the fragments it replaced. Two that agree did not."""
-        names = self._names().keys()
-        while True:
-            again = self._names().keys()
-            if again == names:
-                return set(names)
+        names = self._names()
+        while (again := self._names()) != names:
             names = again
+        return names
 
-    def _names(self) -> dict[str, int]:
-        """The intents of all fragments, with the fragments' sizes."""
-        found = {}
-        prefix = fragments_prefix(self._root)
-        for key, size in self._backend.list(prefix):
-            if "/" in key[len(prefix) :]:
-                continue  # the store's own root lists "@/…" roots, too
-            found[fragment_intent(key)] = size
-        return found
+    def _names(self) -> set[str]:
+        """The intents of all fragments."""
+        return {fragment_intent(key) for key in self._backend.keys(self._prefix) if self._is_own(key)}
+
+    def _sizes(self) -> dict[str, int]:
+        """The sizes of all fragments in bytes, by intent."""
+        return {fragment_intent(key): size for key, size in self._backend.list(self._prefix) if self._is_own(key)}
+
+    def _is_own(self, key: str) -> bool:
+        """The store's own root lists "@/…" roots, too."""
+        return "/" not in key[len(self._prefix) :]
 
 
 def read_fragment(backend: Backend, key: str) -> Fragment:

@@ -138,7 +138,10 @@ def hash_file(source: Path, algorithms: tuple[str, ...]) -> Ingested:
     hasher = Hasher(algorithms, threads=_PARALLEL)
     with Source(source) as reading:
         before = reading.stamp()
-        _hash_source(reading, hasher)
+        if before[0] <= SMALL:
+            hasher.update(reading.whole())
+        else:
+            _hash_source(reading, hasher)
         reading.check(before, hasher.size)
     return Ingested(hasher.size, hasher.digests())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import stat
 import threading
 import time
 from collections.abc import Generator
@@ -29,7 +30,7 @@ class Source:
         self._path = path
         # O_NONBLOCK: opening a named pipe must not wait for somebody to write to it.
         self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        if not os.path.isfile(f"/proc/self/fd/{self.descriptor}"):
+        if not stat.S_ISREG(os.fstat(self.descriptor).st_mode):
             os.close(self.descriptor)
             raise InvalidInput(f"not a regular file: {path}")
 

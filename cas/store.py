@@ -154,7 +154,7 @@ class Store:
     def artifact_roots(self, below: str = "") -> Iterator[ArtifactRoot]:
         """Every artifact root, at or below a path of the store, something was ever logged into; sorted."""
         prefix = f"{MANIFESTS}{below}/" if below else MANIFESTS
-        for path in sorted({parse_fragment_key(key)[0] for key, _ in self.backend.list(prefix)}):
+        for path in sorted({parse_fragment_key(key)[0] for key in self.backend.keys(prefix)}):
             # Not kept: a walk over a large store must not hold all its manifests in memory.
             yield ArtifactRoot(self, path)
 

@@ -64,7 +64,7 @@ def verify(store: Store, progress: Progress = lambda _: None) -> Report:
         else:
             reason = "its bytes are not those of its digest; it was put into quarantine"
             report.problems.append(Problem("damaged", key, reason, tuple(needs.get(key, ()))))
-    report.quarantined = sum(1 for _ in store.backend.list(QUARANTINE))
+    report.quarantined = sum(1 for _ in store.backend.keys(QUARANTINE))
     damaged = {problem.key for problem in report.problems}
     for key in sorted(needs.keys() - intact - damaged):
         if not _held_elsewhere(store, key, intact):
@@ -75,7 +75,7 @@ def verify(store: Store, progress: Progress = lambda _: None) -> Report:
 def _needs(store: Store, report: Report) -> dict[str, list[str]]:
     """By key of blob, the files that need it. Inline files are verified on the way."""
     needs: defaultdict[str, list[str]] = defaultdict(list)
-    for key, _ in store.backend.list(MANIFESTS):
+    for key in store.backend.keys(MANIFESTS):
         try:
             read_fragment(store.backend, key)
         except KeyNotFound:

@@ -236,7 +236,7 @@ class Writer:
             self._records[pending.path] = Record(self.intent, pending.path, entry)
 
     def _condemned(self) -> frozenset[str]:
-        lists = (condemned_keys(key, self._backend.read(key)) for key, _ in self._backend.list(CONDEMNED))
+        lists = (condemned_keys(key, self._backend.read(key)) for key in self._backend.keys(CONDEMNED))
         return frozenset[str]().union(*lists)
 
     def _store_fresh(self, fresh: list[_Pending]) -> None:

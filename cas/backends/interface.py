@@ -55,6 +55,10 @@ class Backend(Protocol):
         """
         ...
 
+    def keys(self, prefix: str) -> Iterator[str]:
+        """The keys that :meth:`list` would give, where sizes may cost extra."""
+        ...
+
     def put(self, key: str, parts: Iterable[bytes], *, create: bool) -> None:
         """Store the concatenated ``parts``, atomically: readers see all of it or nothing.
 

@@ -61,6 +61,14 @@ class LocalBackend:
         return status.st_size
 
     def list(self, prefix: str) -> Iterator[Listing]:
+        for key, entry in self._files(prefix):
+            with suppress(FileNotFoundError):  # gone since
+                yield Listing(key, entry.stat(follow_symlinks=False).st_size)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        return (key for key, _ in self._files(prefix))
+
+    def _files(self, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
         try:
             # All names first: a directory that changes during a slow walk would be listed half old, half new.
             # NFS keeps a deleted file that is still open under such a name.
@@ -69,10 +77,9 @@ class LocalBackend:
             return
         for entry in names:
             if entry.is_dir(follow_symlinks=False):
-                yield from self.list(f"{prefix}{entry.name}/")
+                yield from self._files(f"{prefix}{entry.name}/")
             elif entry.is_file(follow_symlinks=False):
-                with suppress(FileNotFoundError):  # gone since
-                    yield Listing(prefix + entry.name, entry.stat(follow_symlinks=False).st_size)
+                yield prefix + entry.name, entry
 
     def put(self, key: str, parts: Iterable[bytes], *, create: bool) -> None:
         temporary = self.scratch.file()

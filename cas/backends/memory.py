@@ -34,6 +34,9 @@ class MemoryBackend:
             found = [Listing(key, len(data)) for key, data in self._objects.items() if key.startswith(prefix)]
         return iter(found)
 
+    def keys(self, prefix: str) -> Iterator[str]:
+        return (key for key, _ in self.list(prefix))
+
     def put(self, key: str, parts: Iterable[bytes], *, create: bool) -> None:
         data = b"".join(parts)
         with self._lock:

@@ -152,6 +152,8 @@ class BackendContract:
         assert sorted(backend.list("manifests/a/")) == [(key, size) for size, key in enumerate(keys)]
         assert sorted(backend.list("manifests/")) == [(key, size) for size, key in enumerate(keys)]
         assert sorted(backend.list("manifests/a/b/")) == [(keys[1], 1), (keys[2], 2)]
+        assert sorted(backend.keys("manifests/")) == sorted(keys)
+        assert sorted(backend.keys("manifests/a/b/")) == [keys[1], keys[2]]
 
     def test_siblings_that_begin_alike_are_not_listed(self, backend: Backend) -> None:
         for key in ("manifests/run/1", "manifests/run2/1", "manifests/run-2/1", "manifests/run.json"):
@@ -162,6 +164,7 @@ class BackendContract:
     def test_nothing_is_listed_where_nothing_is(self, backend: Backend, prefix: str) -> None:
         backend.put(KEY, [DATA], create=True)
         assert list(backend.list(prefix)) == []
+        assert list(backend.keys(prefix)) == []
 
     def test_a_long_listing_is_complete(self, backend: Backend) -> None:
         keys = {f"intents/{number:05}" for number in range(1500)}

@@ -25,6 +25,9 @@ class SlowBackend(MemoryBackend):
             self.meanwhile.pop(0)()
         return iter(before & set(super().list(prefix)))
 
+    def keys(self, prefix: str) -> Iterator[str]:
+        return (key for key, _ in self.list(prefix))
+
 
 @pytest.fixture
 def backend() -> SlowBackend:
