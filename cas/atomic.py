@@ -125,6 +125,9 @@ def _seal(path: Path, *, sync: bool) -> None:
 
 
 def _name(staged: Staged, naming: Naming) -> None:
+    if naming == "unique":
+        with suppress(FileExistsError, FileNotFoundError):
+            os.mkdir(staged.final.parent)  # a new blob most often has no directory yet
     try:
         _link_or_rename(staged, naming)
     except FileNotFoundError:
