@@ -59,7 +59,12 @@ def test_control_c_stops_the_server(tmp_path: Path) -> None:
     log = tmp_path / "stderr"
     with log.open("wb") as stderr:
         process = subprocess.Popen(
-            command(tmp_path / "demo"), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=stderr, process_group=0
+            # Whoever runs the tests in the background of a shell has it ignored, and that is inherited.
+            ["env", "--default-signal=INT", *command(tmp_path / "demo")],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            process_group=0,
         )
     deadline = time.monotonic() + 120
     while "making a Llama" not in log.read_text() and process.poll() is None and time.monotonic() < deadline:
