@@ -138,10 +138,7 @@ def hash_file(source: Path, algorithms: tuple[str, ...]) -> Ingested:
     hasher = Hasher(algorithms, threads=_PARALLEL)
     with Source(source) as reading:
         before = reading.stamp()
-        if before[0] <= SMALL:
-            hasher.update(reading.whole())
-        else:
-            _hash_source(reading, hasher)
+        _hash_source(reading, hasher)
         reading.check(before, hasher.size)
     return Ingested(hasher.size, hasher.digests())
 
@@ -164,13 +161,22 @@ def read_file(source: Path) -> bytes:
         return reading.whole()
 
 
+def hash_bytes(data: bytes, algorithms: tuple[str, ...]) -> Ingested:
+    hasher = Hasher(algorithms)
+    hasher.update(data)
+    return Ingested(len(data), hasher.digests())
+
+
+def stage_bytes(data: bytes, hashed: Ingested, temporary: Path) -> Ingested:
+    """Write bytes that were hashed already to a private file."""
+    write_private(temporary, [data])
+    return Ingested(hashed.size, hashed.digests, temporary)
+
+
 def _stage_small(reading: Source, temporary: Path, algorithms: tuple[str, ...]) -> Ingested:
     """Through memory: for a small file, a thread and a mapping would cost more than they save."""
     data = reading.whole()
-    hasher = Hasher(algorithms)
-    hasher.update(data)
-    write_private(temporary, [data])
-    return Ingested(len(data), hasher.digests(), temporary)
+    return stage_bytes(data, hash_bytes(data, algorithms), temporary)
 
 
 def _mapped(descriptor: int, size: int) -> Iterator[mmap.mmap]:

@@ -25,7 +25,7 @@ from cas.blobs import Blobs
 from cas.digest import Buffer, Digest, Hasher, digest_of
 from cas.errors import CasError, IntentAborted, KeyExists, SourceChanged
 from cas.fragment import Fragment, Record, encode
-from cas.ingest import SMALL, Ingested, hash_file, read_file, stage_file, stage_stream
+from cas.ingest import SMALL, Ingested, hash_bytes, hash_file, read_file, stage_bytes, stage_file, stage_stream
 from cas.intent import Intent, condemned_keys
 from cas.keys import CONDEMNED, blob_key, fragment_key, intent_key
 from cas.manifest import Entry
@@ -78,6 +78,7 @@ class Writer:
         self._inline_size = 0
         self._pending: list[_Pending] = []
         self._temporaries: list[Path] = []
+        self._staged: set[Digest] = set()
         self._announced = False
 
     def __enter__(self) -> Self:
@@ -85,6 +86,7 @@ class Writer:
 
     def __exit__(self, *_: object) -> None:
         remove(self._temporaries)
+        self._temporaries.clear()
         if self._announced:
             self._backend.delete([intent_key(self.intent)])
             self._announced = False
@@ -194,7 +196,7 @@ class Writer:
         """Learn the digest of a file the cheapest way, staging it where it is likely to be new."""
         status, now = source.stat(), time.time_ns()
         if status.st_size <= SMALL:
-            return hash_file(source, self._algorithms)
+            return self._ingest_small(source)
         known = self._stat_cache.lookup(source, status)
         if known is not None and set(self._algorithms) <= set(known):
             return Ingested(status.st_size, known)
@@ -204,6 +206,15 @@ class Writer:
             ingested = hash_file(source, self._algorithms)
         self._stat_cache.remember(source, status, ingested.digests, now)
         return ingested
+
+    def _ingest_small(self, source: Path) -> Ingested:
+        """Staged only if the store has no such bytes yet: for a small file, hashing is quicker than writing."""
+        data = read_file(source)
+        ingested = hash_bytes(data, self._algorithms)
+        if self._local is None or ingested.digest in self._staged or self._blobs.candidates(ingested.digest):
+            return ingested
+        self._staged.add(ingested.digest)
+        return stage_bytes(data, ingested, self._scratch.file())
 
     def _store_pending(self) -> None:
         """Steps 2 to 5: give every pending path a blob, an old one that is safe or a new one."""
