@@ -11,7 +11,9 @@ from blake3 import blake3
 
 import cas
 from cas import ingest
+from cas.digest import digest_of
 from cas.errors import InvalidInput, SourceChanged
+from cas.source import Source
 from tests.support.reading import bytes_read
 
 SIZES = [0, 1, (16 << 20) - 1, 16 << 20, (16 << 20) + 1, 40 << 20]
@@ -145,3 +147,13 @@ def test_a_broken_link_fails_the_whole_log_call(root: cas.ArtifactRoot, tmp_path
     with pytest.raises(FileNotFoundError):
         root.ingest_tree(tree)
     assert len(root.manifest()) == 0
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_a_clone_is_hashed_itself_where_a_change_of_its_source_might_not_show(tmp_path: Path, settled: bool):
+    original, clone = tmp_path / "source", tmp_path / "clone"
+    original.write_bytes(b"s" * (1 << 20))
+    clone.write_bytes(b"c" * (1 << 20))  # as if the source had been changed just after it was cloned
+    with Source(original) as source, clone.open("rb") as file:
+        hasher = ingest._hash_cloned(source, file.fileno(), ("blake3",), settled=settled)
+    assert hasher.digest() == digest_of((b"s" if settled else b"c") * (1 << 20))

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cas.digest import digest_of
 from cas.errors import InvalidInput, SourceChanged
-from cas.ingest import _hash_cloned
 from cas.source import Source
 
 MEGABYTE = 1 << 20
@@ -102,13 +100,3 @@ def test_a_small_file_that_changes_while_it_is_read_is_refused(tmp_path: Path):
 
     with Interrupted(path) as source, pytest.raises(SourceChanged):
         source.whole()
-
-
-@pytest.mark.parametrize("settled", [True, False])
-def test_a_clone_is_hashed_itself_where_a_change_of_its_source_might_not_show(tmp_path: Path, settled: bool):
-    original, clone = tmp_path / "source", tmp_path / "clone"
-    original.write_bytes(b"s" * MEGABYTE)
-    clone.write_bytes(b"c" * MEGABYTE)  # as if the source had been changed just after it was cloned
-    with Source(original) as source, clone.open("rb") as file:
-        hasher = _hash_cloned(source, file.fileno(), ("blake3",), settled=settled)
-    assert hasher.digest() == digest_of((b"s" if settled else b"c") * MEGABYTE)
