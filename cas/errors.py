@@ -19,8 +19,14 @@
     ├── Damaged
     │   ├── MalformedRecord            a fragment, intent or cas.json cannot be read
     │   └── BlobDamaged                the bytes are not those of their digest
-    ├── SourceChanged                  a file changed while it was read
-    └── IntentAborted                  a collector gave this writer up; nothing was committed
+    ├── FileChanged                    a file changed while it was read
+    ├── IntentAborted                  a collector gave this writer up; nothing was committed
+    └── SourceError                    an origin could not be read; nothing was published
+        ├── SourceUnavailable          the source did not answer, or not well, for long; trying again can help
+        ├── OriginGone                 the repository, revision or file is not there, or is hidden from this user
+        ├── OriginGated                it is there, and needs a licence accepted or a token
+        ├── OriginMoved                it goes by another name now
+        └── OriginChanged              it answers, with other bytes than were promised
 
 What the operating system refuses (disk full, permission denied) surfaces as the OSError it is.
 """
@@ -130,9 +136,42 @@ class BlobDamaged(Damaged):
     """Bytes that do not match the digest they are stored under; they are never served."""
 
 
-class SourceChanged(CasError):
+class FileChanged(CasError):
     """A file changed while it was being ingested; nothing was published. Trying again can help."""
 
 
 class IntentAborted(CasError):
     """A collector took this writer for dead and fenced it off; nothing was committed. Log again."""
+
+
+class SourceError(CasError):
+    """Something is wrong with an origin, or on the way to it. Nothing was published."""
+
+
+class SourceUnavailable(SourceError):
+    """The source does not answer, or not well. Trying again later can help.
+
+    ``retry_after`` is how many seconds the source asked to be left alone, if it did. Raised by a
+    :class:`cas.sources.Remote` for each failure that is worth another try; those who stream try again while there
+    is progress, and raise the last one when there is none.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class OriginGone(SourceError, NotFound):
+    """No such repository, revision or file at the source; or one this user must not know of."""
+
+
+class OriginGated(SourceError):
+    """It exists, and this user may not read it yet."""
+
+
+class OriginMoved(SourceError):
+    """It goes by another name now, which the message gives."""
+
+
+class OriginChanged(SourceError):
+    """The source offers other bytes than the origin promised: another size, another digest, a changed listing."""

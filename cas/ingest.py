@@ -15,7 +15,7 @@ from cas import links
 from cas.atomic import remove, start_writeback, write_all, write_private
 from cas.digest import Buffer, Digest, Hasher
 from cas.errors import CasError
-from cas.source import Source
+from cas.userfile import UserFile
 
 # What is copied, and then hashed from the page cache by another thread. It bounds the memory mapped at once.
 _WINDOW = 16 << 20
@@ -50,9 +50,9 @@ def stage_file(source: Path, temporary: Path, algorithms: tuple[str, ...]) -> In
     """Take a private copy of ``source`` and hash the copy, so that no writer can come between.
 
     A reflink where the file system has them, else copied and hashed in one pass. Raises
-    :class:`SourceChanged` if the file changed meanwhile: the copy may then be torn.
+    :class:`FileChanged` if the file changed meanwhile: the copy may then be torn.
     """
-    with Source(source) as reading:
+    with UserFile(source) as reading:
         before = reading.stamp()
         if before[0] <= SMALL:
             return _stage_small(reading, temporary, algorithms)
@@ -136,7 +136,7 @@ def stage_stream(chunks: Iterable[Buffer], temporary: Path, algorithms: tuple[st
 def hash_file(source: Path, algorithms: tuple[str, ...]) -> Ingested:
     """Hash a file that is not ours, where it lies."""
     hasher = Hasher(algorithms, threads=_PARALLEL)
-    with Source(source) as reading:
+    with UserFile(source) as reading:
         before = reading.stamp()
         _hash_source(reading, hasher)
         reading.check(before, hasher.size)
@@ -157,7 +157,7 @@ def hash_sealed(path: Path, algorithms: tuple[str, ...] = ("blake3",)) -> Ingest
 
 def read_file(source: Path) -> bytes:
     """A small file, whole and untorn."""
-    with Source(source) as reading:
+    with UserFile(source) as reading:
         return reading.whole()
 
 
@@ -173,7 +173,7 @@ def stage_bytes(data: bytes, hashed: Ingested, temporary: Path) -> Ingested:
     return Ingested(hashed.size, hashed.digests, temporary)
 
 
-def _stage_small(reading: Source, temporary: Path, algorithms: tuple[str, ...]) -> Ingested:
+def _stage_small(reading: UserFile, temporary: Path, algorithms: tuple[str, ...]) -> Ingested:
     """Through memory: for a small file, a thread and a mapping would cost more than they save."""
     data = reading.whole()
     return stage_bytes(data, hash_bytes(data, algorithms), temporary)
@@ -190,7 +190,7 @@ def _map(descriptor: int, start: int, length: int) -> mmap.mmap:
     return mmap.mmap(descriptor, length, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ, offset=start)
 
 
-def _hash_cloned(reading: Source, clone: int, algorithms: tuple[str, ...], *, settled: bool) -> Hasher:
+def _hash_cloned(reading: UserFile, clone: int, algorithms: tuple[str, ...], *, settled: bool) -> Hasher:
     """Hash a clone by reading its source, whose pages are likely in the cache; the clone's never are.
 
     The caller checks that the source did not change from before it was cloned until after it was read, so its
@@ -205,7 +205,7 @@ def _hash_cloned(reading: Source, clone: int, algorithms: tuple[str, ...], *, se
     return hasher
 
 
-def _hash_source(reading: Source, hasher: Hasher) -> None:
+def _hash_source(reading: UserFile, hasher: Hasher) -> None:
     with closing(reading.chunks()) as chunks:
         for chunk in chunks:
             hasher.update(chunk)

@@ -23,7 +23,7 @@ from typing import NamedTuple, Self
 from cas.atomic import remove
 from cas.blobs import Blobs
 from cas.digest import Buffer, Digest, Hasher, digest_of
-from cas.errors import CasError, IntentAborted, KeyExists, SourceChanged
+from cas.errors import CasError, IntentAborted, KeyExists, FileChanged
 from cas.fragment import Fragment, Record, encode
 from cas.ingest import SMALL, Ingested, hash_bytes, hash_file, read_file, stage_bytes, stage_file, stage_stream
 from cas.intent import Intent, condemned_keys
@@ -269,7 +269,7 @@ class Writer:
         assert again.temporary is not None
         self._temporaries.append(again.temporary)
         if again.digest != pending.ingested.digest:
-            raise SourceChanged(f"{pending.source} changed while it was being logged; log it again")
+            raise FileChanged(f"{pending.source} changed while it was being logged; log it again")
         return again.temporary
 
     def _sent(self, pending: _Pending) -> Iterable[bytes]:
@@ -282,4 +282,4 @@ class Writer:
                 hasher.update(chunk)
                 yield chunk
         if hasher.digest() != pending.ingested.digest:
-            raise SourceChanged(f"{source} changed while it was being logged; log it again")
+            raise FileChanged(f"{source} changed while it was being logged; log it again")

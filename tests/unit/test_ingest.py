@@ -12,8 +12,8 @@ from blake3 import blake3
 import cas
 from cas import ingest
 from cas.digest import digest_of
-from cas.errors import InvalidInput, SourceChanged
-from cas.source import Source
+from cas.errors import InvalidInput, FileChanged
+from cas.userfile import UserFile
 from tests.support.reading import bytes_read
 
 SIZES = [0, 1, (16 << 20) - 1, 16 << 20, (16 << 20) + 1, 40 << 20]
@@ -73,7 +73,7 @@ def test_a_file_that_is_being_written_is_refused_and_leaves_nothing(source: Path
     thread = threading.Thread(target=scribble)
     thread.start()
     try:
-        with pytest.raises(SourceChanged, match="source"):
+        with pytest.raises(FileChanged, match="source"):
             ingest.stage_file(source, tmp_path / "private", ("blake3",))
     finally:
         stop.set()
@@ -154,6 +154,6 @@ def test_a_clone_is_hashed_itself_where_a_change_of_its_source_might_not_show(tm
     original, clone = tmp_path / "source", tmp_path / "clone"
     original.write_bytes(b"s" * (1 << 20))
     clone.write_bytes(b"c" * (1 << 20))  # as if the source had been changed just after it was cloned
-    with Source(original) as source, clone.open("rb") as file:
+    with UserFile(original) as source, clone.open("rb") as file:
         hasher = ingest._hash_cloned(source, file.fileno(), ("blake3",), settled=settled)
     assert hasher.digest() == digest_of((b"s" if settled else b"c") * (1 << 20))

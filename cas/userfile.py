@@ -13,7 +13,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Self
 
-from cas.errors import InvalidInput, SourceChanged
+from cas.errors import InvalidInput, FileChanged
 from cas.statcache import TICK_NS
 
 # Small enough to stay in the processor's cache between read and hash, large enough to be hashed on all cores.
@@ -21,7 +21,7 @@ _CHUNK = 4 << 20
 _CHUNKS = 2
 
 
-class Source:
+class UserFile:
     """A regular file, open for reading.
 
     Never mapped: truncating a mapped file kills the process that reads it.
@@ -49,7 +49,7 @@ class Source:
     def check(self, before: tuple[int, int, int], size: int) -> None:
         """Refuse what was read if the file is not as it was ``before``."""
         if self.stamp() != before or size != before[0]:
-            raise SourceChanged(f"{self._path} changed while it was being read; log it again")
+            raise FileChanged(f"{self._path} changed while it was being read; log it again")
 
     def is_settled(self, stamp: tuple[int, int, int]) -> bool:
         """Whether any change from now on must show in the stamp: the last one is more than a clock tick ago."""

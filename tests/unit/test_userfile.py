@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cas.errors import InvalidInput, SourceChanged
-from cas.source import Source
+from cas.errors import InvalidInput, FileChanged
+from cas.userfile import UserFile
 
 MEGABYTE = 1 << 20
 
@@ -27,21 +27,21 @@ def _readers() -> int:
 
 
 def test_the_chunks_are_the_bytes_in_order(path: Path):
-    with Source(path) as source, closing(source.chunks()) as chunks:
+    with UserFile(path) as source, closing(source.chunks()) as chunks:
         assert b"".join(bytes(chunk) for chunk in chunks) == path.read_bytes()
     assert _readers() == 0
 
 
 def test_an_empty_file_has_no_chunks(tmp_path: Path):
     (tmp_path / "empty").touch()
-    with Source(tmp_path / "empty") as source:
+    with UserFile(tmp_path / "empty") as source:
         assert list(source.chunks()) == []
 
 
 def test_a_chunk_stays_as_it_is_until_the_next_is_asked_for(path: Path):
     expected = path.read_bytes()
     at = 0
-    with Source(path) as source, closing(source.chunks()) as chunks:
+    with UserFile(path) as source, closing(source.chunks()) as chunks:
         for chunk in chunks:
             for _ in range(50):
                 os.sched_yield()  # the reader goes on meanwhile, as far as it may
@@ -50,7 +50,7 @@ def test_a_chunk_stays_as_it_is_until_the_next_is_asked_for(path: Path):
 
 
 def test_who_stops_early_leaves_no_thread_behind(path: Path):
-    with Source(path) as source:
+    with UserFile(path) as source:
         with closing(source.chunks()) as chunks:
             next(chunks)
             assert _readers() == 1
@@ -58,7 +58,7 @@ def test_who_stops_early_leaves_no_thread_behind(path: Path):
 
 
 def test_an_error_of_the_reading_thread_reaches_the_caller(path: Path, tmp_path: Path):
-    with Source(path) as source:
+    with UserFile(path) as source:
         elsewhere = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
         os.dup2(elsewhere, source.descriptor)
         os.close(elsewhere)
@@ -68,13 +68,13 @@ def test_an_error_of_the_reading_thread_reaches_the_caller(path: Path, tmp_path:
 
 
 def test_a_file_cut_short_meanwhile_is_refused_and_kills_nobody(path: Path):
-    with Source(path) as source:
+    with UserFile(path) as source:
         before, size = source.stamp(), 0
         with closing(source.chunks()) as chunks:
             for chunk in chunks:
                 os.truncate(path, MEGABYTE)
                 size += len(chunk)
-        with pytest.raises(SourceChanged, match="changed while it was being read"):
+        with pytest.raises(FileChanged, match="changed while it was being read"):
             source.check(before, size)
 
 
@@ -82,14 +82,14 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe"):
         with pytest.raises(InvalidInput, match="not a regular file"):
-            Source(path)
+            UserFile(path)
 
 
 def test_a_small_file_that_changes_while_it_is_read_is_refused(tmp_path: Path):
     path = tmp_path / "small"
     path.write_bytes(b"before")
 
-    class Interrupted(Source):
+    class Interrupted(UserFile):
         """Somebody writes right after the first look at the file."""
 
         def stamp(self) -> tuple[int, int, int]:
@@ -98,5 +98,5 @@ def test_a_small_file_that_changes_while_it_is_read_is_refused(tmp_path: Path):
                 file.write(b"!")
             return found
 
-    with Interrupted(path) as source, pytest.raises(SourceChanged):
+    with Interrupted(path) as source, pytest.raises(FileChanged):
         source.whole()
