@@ -12,7 +12,8 @@ from cas.digest import Digest
 from cas.errors import CasError
 from cas.links import Mode
 from cas.manifest import Entry, Listed, Manifest
-from cas.store import Settings, Store
+from cas.settings import Settings
+from cas.store import Store
 
 __version__ = "0.1.0"
 

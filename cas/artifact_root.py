@@ -6,6 +6,7 @@ import io
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -111,16 +112,38 @@ class ArtifactRoot:
         return self.open_entry(self.entry(path))
 
     def open_entry(self, entry: Entry) -> BinaryIO:
-        """Open an entry of this root's manifest."""
+        """Open an entry of this root's manifest. A reference is fetched into this user's cache first."""
         if entry.inline is not None:
             return io.BytesIO(self._read_inline(entry))
-        return self.store.blobs.open(entry.digest, entry.size, entry.blob)
+        try:
+            return self.store.blobs.open(entry.digest, entry.size, entry.blob)
+        except (BlobNotFound, BlobDamaged):
+            path = self._cached(entry)
+            if path is None:
+                raise
+            return path.open("rb")
 
     def local_path(self, entry: Entry) -> Path | None:
-        """The store's own file with an entry's bytes, for reading only; None if there is no such file."""
+        """The store's own file with an entry's bytes, or the cache's, for reading only; None if there is none.
+
+        A reference is fetched into this user's cache first.
+        """
         if entry.inline is not None:
             return None
-        return self.store.blobs.local_path(entry.digest, entry.size, entry.blob)
+        try:
+            return self.store.blobs.local_path(entry.digest, entry.size, entry.blob)
+        except (BlobNotFound, BlobDamaged):
+            path = self._cached(entry)
+            if path is None:
+                raise
+            return path
+
+    def is_held(self, entry: Entry) -> bool:
+        """Whether the store itself has an entry's bytes, whole. A reference is an entry of which this is false."""
+        try:
+            return entry.inline is not None or bool(self.store.blobs.find(entry.digest, entry.size, entry.blob))
+        except (BlobNotFound, BlobDamaged):
+            return False
 
     def checkout(
         self, path: str, destination: Path | str, *, disposable: bool = False, strip: str = ""
@@ -133,6 +156,8 @@ class ArtifactRoot:
         entries = list(self.manifest().below(path))
         if not entries and path:
             raise PathNotFound(path, repr(self))
+        # All at once, before the first file is written: they come in parallel, and if one cannot be had, none is.
+        self.store.cache.fetch(entry for entry in entries if entry.origin and not self.is_held(entry))
         modes = link_modes(disposable=disposable, override=link_override())
         with Checkout(Path(destination), modes) as checkout:
             for entry in entries:
@@ -153,15 +178,32 @@ class ArtifactRoot:
         """Make one fragment of all there are. Happens by itself; for tests and for the impatient."""
         self._history.fold()
 
-    def _log(self, paths: Iterable[str], put: Callable[[Writer], None]) -> None:
+    @contextmanager
+    def log_call(self, paths: Iterable[str] = ()) -> Iterator[Writer]:
+        """A log call by hand, into which ``paths`` will be put: the block commits it, or leaves nothing."""
         with self.store.writer(self.path, self._history.next_intent(paths)) as writer:
-            put(writer)
-            writer.commit()
+            yield writer
         try:
             self._history.tidy(writer.intent)
         except (CasError, OSError) as error:
             # What was logged is committed: a fold that fails must not make it look as if it were not.
             _logger.warning("folding the fragments of %r failed; the next log call will try: %s", self, error)
+
+    def _cached(self, entry: Entry) -> Path | None:
+        """The bytes of a reference, fetched unless the cache has them; None if there is no origin to ask."""
+        if entry.origin is None:
+            return None
+        cache = self.store.cache
+        path = cache.find(entry)
+        if path is None:
+            cache.fetch([entry])
+            path = cache.find(entry)
+        return path
+
+    def _log(self, paths: Iterable[str], put: Callable[[Writer], None]) -> None:
+        with self.log_call(paths) as writer:
+            put(writer)
+            writer.commit()
 
     def _read_inline(self, entry: Entry) -> bytes:
         """The bytes of a small file, from wherever a fold may have moved them since."""

@@ -21,10 +21,30 @@ def stat_cache_path() -> Path | None:
         return None
     if chosen:
         return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "mlflow-cas" / "stat.sqlite3"
+    return _user_cache() / "stat.sqlite3"
+
+
+def cache_path() -> Path:
+    """``CAS_CACHE``: where bytes are kept that were fetched to be read, by default below the user's cache
+    directory (XDG)."""
+    chosen = os.environ.get("CAS_CACHE")
+    return Path(chosen).absolute() if chosen else _user_cache() / "blobs"
+
+
+def fetch_patience() -> float | None:
+    """``CAS_PATIENCE``: for how many seconds without any progress a source is asked again; None for the default.
+
+    Raises ValueError if it is no number.
+    """
+    chosen = os.environ.get("CAS_PATIENCE")
+    return float(chosen) if chosen else None
 
 
 def allowed_stores() -> list[str]:
     """``CAS_STORES``: further stores a server may open, separated by commas."""
     return [word.strip() for word in os.environ.get("CAS_STORES", "").split(",") if word.strip()]
+
+
+def _user_cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "mlflow-cas"

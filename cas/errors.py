@@ -19,11 +19,12 @@
     ├── Damaged
     │   ├── MalformedRecord            a fragment, intent or cas.json cannot be read
     │   └── BlobDamaged                the bytes are not those of their digest
+    ├── PointerRefused                 a pointer file names bytes its writer did not have
     ├── FileChanged                    a file changed while it was read
     ├── IntentAborted                  a collector gave this writer up; nothing was committed
     └── SourceError                    an origin could not be read; nothing was published
         ├── SourceUnavailable          the source did not answer, or not well, for long; trying again can help
-        ├── OriginGone                 the repository, revision or file is not there, or is hidden from this user
+        ├── OriginGone (NotFound)      the repository, revision or file is not there, or is hidden from this user
         ├── OriginGated                it is there, and needs a licence accepted or a token
         ├── OriginMoved                it goes by another name now
         └── OriginChanged              it answers, with other bytes than were promised
@@ -134,6 +135,10 @@ class MalformedRecord(Damaged):
 
 class BlobDamaged(Damaged):
     """Bytes that do not match the digest they are stored under; they are never served."""
+
+
+class PointerRefused(CasError):
+    """A pointer file that is malformed, or names bytes its writer cannot show to have had. Nothing was logged."""
 
 
 class FileChanged(CasError):

@@ -31,10 +31,13 @@ class Ingested:
     size: int
     digests: dict[str, Digest]
     temporary: Path | None = None
+    linked: bool = False
+    """Whether the private file shares its bytes with where they came from."""
 
     @property
     def digest(self) -> Digest:
-        return self.digests["blake3"]
+        """The store's own, unless only another one is known."""
+        return self.digests.get("blake3") or next(iter(self.digests.values()))
 
     @contextmanager
     def owned(self) -> Iterator[None]:
@@ -59,7 +62,8 @@ def stage_file(source: Path, temporary: Path, algorithms: tuple[str, ...]) -> In
         writing = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             settled = reading.is_settled(before)
-            if links.clone(reading.descriptor, writing):
+            cloned = links.clone(reading.descriptor, writing)
+            if cloned:
                 hasher = _hash_cloned(reading, writing, algorithms, settled=settled)
             else:
                 hasher = _copy_and_hash(reading.descriptor, writing, before[0], algorithms)
@@ -69,7 +73,44 @@ def stage_file(source: Path, temporary: Path, algorithms: tuple[str, ...]) -> In
             raise
         finally:
             os.close(writing)
-    return Ingested(hasher.size, hasher.digests(), temporary)
+    return Ingested(hasher.size, hasher.digests(), temporary, linked=cloned)
+
+
+def share_file(source: Path, temporary: Path, algorithms: tuple[str, ...]) -> Ingested:
+    """As :func:`stage_file`, but by a hardlink where there is no reflink: only for files that whoever made them
+    never writes to again, such as those of another content-addressed cache.
+
+    A file of somebody else's is copied: its owner could always write to it.
+    """
+    with UserFile(source) as reading:
+        status = os.fstat(reading.descriptor)
+        if status.st_uid != os.geteuid() or _can_clone(reading.descriptor, temporary):
+            return stage_file(source, temporary, algorithms)
+        try:
+            os.link(f"/proc/self/fd/{reading.descriptor}", temporary, follow_symlinks=True)
+        except OSError as error:
+            if not links.is_impossible(error):
+                raise
+            return stage_file(source, temporary, algorithms)
+        try:
+            hasher = Hasher(algorithms, threads=_PARALLEL)
+            before = reading.stamp()
+            _hash_source(reading, hasher)
+            reading.check(before, hasher.size)
+        except BaseException:
+            remove([temporary])
+            raise
+    return Ingested(hasher.size, hasher.digests(), temporary, linked=True)
+
+
+def _can_clone(descriptor: int, beside: Path) -> bool:
+    probe = beside.with_name(beside.name + "-probe")
+    writing = os.open(probe, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        return links.clone(descriptor, writing)
+    finally:
+        os.close(writing)
+        remove([probe])
 
 
 class Staging:

@@ -66,6 +66,11 @@ def place(source: Path, name: str, modes: Sequence[Mode], *, directory: int) -> 
     return modes[-1]
 
 
+def is_impossible(error: OSError) -> bool:
+    """Whether a file system said that it cannot link like that, so that another way should be tried."""
+    return error.errno in _CANNOT
+
+
 def clone(source: int, target: int) -> bool:
     """Reflink one open file to another; False if this pair of files cannot be."""
     try:

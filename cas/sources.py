@@ -53,14 +53,18 @@ class Snapshot(NamedTuple):
 class Body(Protocol):
     """The bytes of one range on their way. Not for sharing among threads."""
 
-    def readinto(self, buffer: memoryview, /) -> int:
-        """Wait for some bytes, at most ``len(buffer)``; 0 at the end of the range.
+    def read(self, limit: int, /) -> bytes:
+        """Wait for some bytes, at most ``limit``; b"" at the end of the range.
 
         Raises :class:`~cas.errors.SourceUnavailable` if the connection broke, stalled, or ended early.
         """
         ...
 
     def close(self) -> None: ...
+
+    def abort(self) -> None:
+        """Break a read off that waits in another thread, which then raises. May do nothing."""
+        ...
 
 
 class Remote(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 import threading
@@ -10,76 +9,30 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 from cas.artifact_root import ArtifactRoot
 from cas.atomic import sync_directory
 from cas.backends import Backend, LocalBackend, SupportsLocalFiles
 from cas.blobs import Blobs
-from cas.config import stat_cache_path
+from cas.cache import Cache
+from cas.config import cache_path, stat_cache_path
 from cas.errors import (
     InvalidInput,
     KeyExists,
     KeyNotFound,
-    MalformedRecord,
     StoreExists,
     StoreNotFound,
-    UnsupportedFormat,
 )
 from cas.ingest import Staging
 from cas.keys import MANIFESTS, OWN_ROOT, SCRATCH, STORE, check_root, parse_fragment_key
-from cas.records import reading
 from cas.roots import parse_uri
 from cas.scratch import Scratch
+from cas.settings import DEFAULT_INLINE_LIMIT, Settings
 from cas.statcache import StatCache
 from cas.writer import Writer
 
-FORMAT = 1
-DEFAULT_INLINE_LIMIT = 16 << 10
-MAX_INLINE_LIMIT = 1 << 20
 _ROOTS_KEPT = 256
-
-
-class Settings(NamedTuple):
-    """What ``cas.json`` says: fixed when the store is created."""
-
-    id: str
-    inline_limit: int = DEFAULT_INLINE_LIMIT
-    aliases: tuple[str, ...] = ()
-    """Further algorithms every new blob is hashed with, and can be found by."""
-
-    def encode(self) -> bytes:
-        document = {
-            "format": FORMAT,
-            "id": self.id,
-            "inline_limit": self.inline_limit,
-            "aliases": list(self.aliases),
-        }
-        return json.dumps(document, indent=2).encode() + b"\n"
-
-    @classmethod
-    def decode(cls, where: str, data: bytes) -> Self:
-        key = f"{where}/{STORE}"
-        with reading(key):
-            document = json.loads(data)
-            version = document["format"]
-            if type(version) is not int or version < 1:
-                raise MalformedRecord(key, f"format {version!r}")
-            if version <= FORMAT:
-                settings = cls(str(document["id"]), int(document["inline_limit"]), tuple(document["aliases"]))
-                settings.check()
-                return settings
-        raise UnsupportedFormat(
-            f"the store at {where} has format {version}; this mlflow-cas reads up to {FORMAT}. Upgrade mlflow-cas"
-        )
-
-    def check(self) -> None:
-        if not 0 <= self.inline_limit <= MAX_INLINE_LIMIT:
-            raise InvalidInput(
-                f"inline_limit must be between 0 and {MAX_INLINE_LIMIT} bytes, not {self.inline_limit}"
-            )
-        if not set(self.aliases) <= {"sha256"}:
-            raise InvalidInput(f"aliases may name sha256, not {', '.join(self.aliases)}")
 
 
 class Store:
@@ -140,6 +93,11 @@ class Store:
     @property
     def name(self) -> str:
         return self.backend.name
+
+    @property
+    def cache(self) -> Cache:
+        """Where references are fetched to when they are read."""
+        return Cache(cache_path())
 
     def artifact_root(self, path: str = OWN_ROOT) -> ArtifactRoot:
         """The artifact root at ``path``, such as ``7/<run id>/artifacts``; it exists once something is logged."""

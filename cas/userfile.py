@@ -13,7 +13,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Self
 
-from cas.errors import InvalidInput, FileChanged
+from cas.errors import FileChanged, InvalidInput
 from cas.statcache import TICK_NS
 
 # Small enough to stay in the processor's cache between read and hash, large enough to be hashed on all cores.

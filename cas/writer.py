@@ -20,10 +20,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from cas import pointer
 from cas.atomic import remove
 from cas.blobs import Blobs
 from cas.digest import Buffer, Digest, Hasher, digest_of
-from cas.errors import CasError, IntentAborted, KeyExists, FileChanged
+from cas.errors import BlobNotFound, CasError, FileChanged, IntentAborted, KeyExists
 from cas.fragment import Fragment, Record, encode
 from cas.ingest import SMALL, Ingested, hash_bytes, hash_file, read_file, stage_bytes, stage_file, stage_stream
 from cas.intent import Intent, condemned_keys
@@ -39,11 +40,17 @@ _READ = 1 << 20
 
 
 class _Pending(NamedTuple):
-    """Bytes of a path that will be a blob: already private, or still with the user."""
+    """A path that will have a blob: of bytes that are already private, still with the user, or only known by
+    digest. The last kind is a reference, if it has an origin, as long as the store has no such blob."""
 
     path: str
     ingested: Ingested
-    source: Path | None
+    source: Path | None = None
+    origin: str | None = None
+
+    @property
+    def is_at_hand(self) -> bool:
+        return self.ingested.temporary is not None or self.source is not None
 
 
 class Writer:
@@ -95,19 +102,36 @@ class Writer:
         """Say that ``path`` holds the bytes of the file ``source``."""
         check_path(path)
         status = source.stat()
-        if self._fits_inline(status.st_size):
-            self._put_inline(path, read_file(source))
-            return
-        self._announce()
+        if status.st_size <= pointer.MAX_SIZE or self._fits_inline(status.st_size):
+            data = read_file(source)
+            if self._put_pointer(path, data):
+                return
+            if self._fits_inline(len(data)):
+                self._put_inline(path, data)
+                return
+        self.announce()
         self._put_pending(path, self._ingest(source), source)
 
     def put_bytes(self, path: str, data: bytes) -> None:
         """Say that ``path`` holds ``data``."""
         check_path(path)
+        if self._put_pointer(path, data):
+            return
         if self._fits_inline(len(data)):
             self._put_inline(path, data)
         else:
             self.put_stream(path, [data])
+
+    def put_known(self, path: str, digest: Digest, size: int, origin: str | None = None) -> None:
+        """Say that ``path`` holds the bytes of ``digest``, which the caller knows to be entitled to.
+
+        If the store does not hold them, the path becomes a reference to ``origin``; without one, the commit
+        raises :class:`BlobNotFound`.
+        """
+        check_path(path)
+        self.announce()
+        self._pending.append(_Pending(path, Ingested(size, {digest.algorithm: digest}), origin=origin))
+        self._put_record(path, Entry(path, size, digest, origin))
 
     def put_stream(self, path: str, chunks: Iterable[Buffer]) -> None:
         """Say that ``path`` holds the bytes that ``chunks`` yields. Held in memory only while they are few."""
@@ -116,12 +140,15 @@ class Writer:
         head = bytearray()
         for chunk in iterator:
             head += chunk
-            if not self._fits_inline(len(head)):
+            if len(head) > pointer.MAX_SIZE and not self._fits_inline(len(head)):
                 break
         else:
-            self._put_inline(path, bytes(head))
-            return
-        self._announce()
+            if self._put_pointer(path, bytes(head)):
+                return
+            if self._fits_inline(len(head)):
+                self._put_inline(path, bytes(head))
+                return
+        self.announce()
 
         def whole() -> Iterable[Buffer]:
             yield bytes(head)
@@ -133,12 +160,20 @@ class Writer:
         """Say that ``path`` holds bytes that were staged for this writer, in a private file it now owns."""
         assert ingested.temporary is not None
         check_path(path)
-        if self._fits_inline(ingested.size):
+        if ingested.size <= pointer.MAX_SIZE or self._fits_inline(ingested.size):
             with ingested.owned():
-                self._put_inline(path, ingested.temporary.read_bytes())
+                self.put_bytes(path, ingested.temporary.read_bytes())
             return
-        self._announce()
+        self.announce()
         self._put_pending(path, ingested, None)
+
+    def hold(self) -> list[Entry]:
+        """Store everything said so far, without a commit, and pin it: until this writer is left, other log calls
+        can rely on it. Returns the entries."""
+        self._store_pending()
+        entries = [record.entry for record in self._records.values() if record.entry is not None]
+        self.announce(tuple(sorted({entry.blob for entry in entries if entry.blob is not None})))
+        return entries
 
     def remove(self, path: str) -> None:
         """Say that ``path`` is removed."""
@@ -175,8 +210,17 @@ class Writer:
         self._inline[path] = data
         self._inline_size += len(data)
 
+    def _put_pointer(self, path: str, data: bytes) -> bool:
+        """If ``data`` is a pointer file, say what it stands for."""
+        if not pointer.is_pointer(data):
+            return False
+        said = pointer.Pointer.decode(data)
+        pointer.check(said, path, self._blobs)
+        self.put_known(path, said.digest, said.size, said.origin)
+        return True
+
     def _put_pending(self, path: str, ingested: Ingested, source: Path | None) -> None:
-        self._pending.append(_Pending(path, ingested, source))
+        self._pending.append(_Pending(path, ingested, source=source))
         if ingested.temporary is not None:
             self._temporaries.append(ingested.temporary)
         self._put_record(path, Entry(path, ingested.size, ingested.digest))
@@ -186,7 +230,8 @@ class Writer:
             raise CasError(f"path {path!r} stands twice in one log call")
         self._records[path] = Record(self.intent, path, entry)
 
-    def _announce(self, pins: tuple[str, ...] = ()) -> None:
+    def announce(self, pins: tuple[str, ...] = ()) -> None:
+        """Put the intent: before anything is written to the store, or relied on in it."""
         if not self._announced or pins:
             self._announced = True
             intent = Intent(self.intent, fragment_key(self._root, self.intent), pins)
@@ -221,12 +266,12 @@ class Writer:
         if not self._pending:
             return
         by_digest: dict[Digest, _Pending] = {}
-        for pending in sorted(self._pending, key=lambda pending: pending.ingested.temporary is not None):
-            by_digest[pending.ingested.digest] = pending  # one that is staged already, if there is one
+        for pending in sorted(self._pending, key=_readiness):
+            by_digest[pending.ingested.digest] = pending
         old = {digest: self._blobs.candidates(digest) for digest in by_digest}
         pins = tuple(key for keys in old.values() for key in keys)
         if pins:
-            self._announce(pins)
+            self.announce(pins)
         condemned = self._condemned() if pins else frozenset()
         stored: dict[Digest, str] = {}
         fresh: list[_Pending] = []
@@ -236,14 +281,18 @@ class Writer:
                     stored[digest] = key
                     break
             else:
-                fresh.append(pending)
-                stored[digest] = blob_key(digest, self.intent)
+                if pending.is_at_hand:
+                    fresh.append(pending)
+                    stored[digest] = blob_key(digest, self.intent)
+                elif pending.origin is None:
+                    raise BlobNotFound(f"{self._backend.name} holds no blob {digest} for {pending.path!r} any more")
         self._store_fresh(fresh)
         for pending in self._pending:
-            digests, size = pending.ingested.digests, pending.ingested.size
+            digests, digest, size = pending.ingested.digests, pending.ingested.digest, pending.ingested.size
             for algorithm in self._algorithms[1:]:
-                self._blobs.add_alias(digests[algorithm], self.intent, digests["blake3"])
-            entry = Entry(pending.path, size, digests["blake3"], blob=stored[digests["blake3"]])
+                if pending.is_at_hand:
+                    self._blobs.add_alias(digests[algorithm], self.intent, digest)
+            entry = Entry(pending.path, size, digest, pending.origin, stored.get(digest))
             self._records[pending.path] = Record(self.intent, pending.path, entry)
 
     def _condemned(self) -> frozenset[str]:
@@ -283,3 +332,8 @@ class Writer:
                 yield chunk
         if hasher.digest() != pending.ingested.digest:
             raise FileChanged(f"{source} changed while it was being logged; log it again")
+
+
+def _readiness(pending: _Pending) -> int:
+    """Of several with one digest, the one that is easiest to store is best: staged, else to be read, else known."""
+    return 2 if pending.ingested.temporary is not None else 1 if pending.source is not None else 0

@@ -1,0 +1,191 @@
+"""Making references real: their bytes, from the nearest place that has them, as verified blobs.
+
+For each digest one process works at a time; others wait, and find it done. What is near is linked after it was
+hashed; what is not is streamed into an unfinished download that any later process of this user goes on with.
+Every blob is published as soon as it is complete, under the sha256 that its origin promised, with an alias under
+the blake3 that was computed on the way.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from cas.atomic import remove
+from cas.backends import SupportsLocalFiles
+from cas.blobs import Blobs
+from cas.errors import FileChanged, InvalidInput, OriginChanged
+from cas.ingest import Ingested, share_file
+from cas.keys import blob_key
+from cas.locks import exclusive
+from cas.manifest import Entry
+from cas.sources import Source, source_of
+from cas.streaming.journal import Journal
+from cas.streaming.patience import Patience
+from cas.streaming.transfer import stream
+
+_logger = logging.getLogger(__name__)
+
+FILES_AT_ONCE = 2
+"""sha256 keeps one core busy for each file; more connections come from within a file."""
+_ALGORITHMS = ("sha256", "blake3")
+
+Copies = Callable[[Entry], Iterable[Path]]
+"""Where on this machine an entry's bytes may lie, besides where its source knows of."""
+
+
+class How(StrEnum):
+    """How the bytes of an entry came into the store."""
+
+    HELD = "already there"
+    LINKED = "linked"
+    COPIED = "copied"
+    STREAMED = "streamed"
+
+
+@dataclass(slots=True)
+class FetchReport:
+    """How many files and bytes were fetched in which way. Each digest counts once."""
+
+    files: Counter[How] = field(default_factory=Counter)
+    bytes: Counter[How] = field(default_factory=Counter)
+
+    def add(self, how: How, size: int) -> None:
+        self.files[how] += 1
+        self.bytes[how] += size
+
+
+class Fetcher:
+    """Fetches into the blobs of one local store. ``patience`` is in seconds without progress."""
+
+    def __init__(self, blobs: Blobs, *, copies: Copies = lambda _: (), patience: float | None = None) -> None:
+        if blobs.local is None:
+            raise InvalidInput(f"{blobs.backend.name} is no local store; fetching into it is not supported yet")
+        self._blobs = blobs
+        self._local: SupportsLocalFiles = blobs.local
+        self._copies = copies
+        self._patience = patience
+
+    def fetch(self, entries: Iterable[Entry], intent: str) -> FetchReport:
+        """Have the bytes of all ``entries`` here. Those of other digests go on if one fails; then its error is
+        raised, and what was complete stays for the next time.
+
+        Blobs are written for ``intent``, which must be announced where anybody collects.
+        """
+        report = FetchReport()
+        wanted = {entry.digest: entry for entry in entries}
+        missing = []
+        for entry in wanted.values():
+            if self._is_held(entry):
+                report.add(How.HELD, entry.size)
+            else:
+                missing.append(entry)
+        self._check_space(missing)
+        # The largest first, so that the last one to end is not one that has just begun.
+        missing.sort(key=lambda entry: -entry.size)
+        with ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="cas-fetch") as pool:
+            results = [(entry, pool.submit(self._fetch, entry, intent)) for entry in missing]
+            try:
+                for entry, result in results:
+                    report.add(result.result(), entry.size)
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+        return report
+
+    def _fetch(self, entry: Entry, intent: str) -> How:
+        if entry.origin is None:
+            raise InvalidInput(f"{entry.path!r} has no origin to fetch it from")
+        source = source_of(entry.origin)
+        with exclusive(self._directory(entry).with_suffix(".lock")):
+            if self._is_held(entry):
+                return How.HELD
+            how = self._link(entry, source, intent)
+            return how or self._stream(entry, source, intent)
+
+    def _is_held(self, entry: Entry) -> bool:
+        return any(self._blobs.is_usable(key, entry.size) for key in self._blobs.candidates(entry.digest))
+
+    def _link(self, entry: Entry, source: Source, intent: str) -> How | None:
+        """From a copy on this machine, if there is one, and it is what it claims to be."""
+        for path in self._near(entry, source):
+            try:
+                shared = share_file(path, self._local.scratch.file(), _ALGORITHMS)
+            except (OSError, FileChanged, InvalidInput) as error:
+                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                _logger.info("%s is not used: %s", path, error)
+                continue
+            with shared.owned():
+                if shared.digests.get(entry.digest.algorithm) == entry.digest and shared.size == entry.size:
+                    how = How.LINKED if shared.linked else How.COPIED
+                    self._publish(entry, shared, intent)
+                    return how
+            _logger.warning("%s claims to be %s, and is %s; it is not used", path, entry.digest, shared.digest)
+        return None
+
+    def _near(self, entry: Entry, source: Source) -> list[Path]:
+        assert entry.origin is not None
+        return [*self._copies(entry), *source.local_copies(entry.origin, entry.digest)]
+
+    def _stream(self, entry: Entry, source: Source, intent: str) -> How:
+        assert entry.origin is not None
+        journal = Journal(self._directory(entry), entry.digest, entry.size)
+        bar = source.progress(os.path.basename(entry.path), entry.size)
+        try:
+            with closing(source.open(entry.origin, entry.digest, entry.size)) as remote, closing(bar):
+                patience = Patience() if self._patience is None else Patience(self._patience)
+                try:
+                    digests = stream(remote, journal, entry.digest, advance=bar.update, patience=patience)
+                except OriginChanged:
+                    journal.discard()
+                    raise
+        finally:
+            journal.close()
+        self._publish(entry, Ingested(entry.size, digests, journal.data), intent)
+        journal.discard()
+        return How.STREAMED
+
+    def _publish(self, entry: Entry, ingested: Ingested, intent: str) -> None:
+        """Blob first, then alias. Bytes that were logged from a file before are here under their blake3: then
+        only the alias is new."""
+        assert ingested.temporary is not None
+        blake3 = ingested.digests["blake3"]
+        if any(self._blobs.is_usable(key, entry.size) for key in self._blobs.candidates(blake3)):
+            remove([ingested.temporary])
+            self._blobs.add_alias(entry.digest, intent, blake3)
+            return
+        self._local.publish([(ingested.temporary, blob_key(entry.digest, intent))])
+        if entry.digest != blake3:
+            self._blobs.add_alias(blake3, intent, entry.digest)
+
+    def _directory(self, entry: Entry) -> Path:
+        """Of the unfinished download; each user's own, since another user's might change under us."""
+        name = f"{os.geteuid()}-{entry.digest.algorithm}-{entry.digest.hex}"
+        return self._local.scratch.parent / "downloads" / name
+
+    def _check_space(self, entries: Sequence[Entry]) -> None:
+        """Say so before hours are spent: what is already here of unfinished downloads is not asked for again."""
+        far = [entry for entry in entries if entry.origin and not self._near(entry, source_of(entry.origin))]
+        needed = sum(entry.size - _allocated(self._directory(entry) / "data") for entry in far)
+        if far and needed > (free := shutil.disk_usage(self._local.path("")).free):
+            raise OSError(
+                errno.ENOSPC,
+                f"{needed} bytes are to be fetched, and {free} are free at {self._blobs.backend.name}",
+            )
+
+
+def _allocated(path: Path) -> int:
+    try:
+        return os.lstat(path).st_blocks * 512
+    except OSError:
+        return 0

@@ -1,0 +1,84 @@
+"""References: entries whose bytes are still at their origin. Finding, checking and persisting them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from cas.artifact_root import ArtifactRoot
+from cas.config import fetch_patience
+from cas.errors import BlobNotFound
+from cas.fetch import Fetcher, FetchReport, How
+from cas.manifest import Entry
+from cas.sources import OriginStatus, source_of
+from cas.store import Store
+
+_ASKED_AT_ONCE = 8
+_ROUNDS = 3
+
+
+class Checked(NamedTuple):
+    """A reference, and whether its source still has it."""
+
+    entry: Entry
+    status: OriginStatus
+
+
+def references(root: ArtifactRoot, path: str = "") -> list[Entry]:
+    """The entries at or below ``path`` that the store has not got the bytes of, and an origin."""
+    return [entry for entry in root.manifest().below(path) if entry.origin and not root.is_held(entry)]
+
+
+def reference_roots(store: Store, below: str = "") -> Iterator[tuple[ArtifactRoot, list[Entry]]]:
+    """Every artifact root that has references, with them."""
+    for root in store.artifact_roots(below):
+        if found := references(root):
+            yield root, found
+
+
+def check(entries: Iterable[Entry]) -> list[Checked]:
+    """Ask the sources of references. Raises :class:`cas.errors.SourceUnavailable` if one does not answer."""
+
+    def ask(entry: Entry) -> Checked:
+        assert entry.origin is not None
+        return Checked(entry, source_of(entry.origin).check(entry.origin, entry.digest, entry.size))
+
+    with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+        return list(pool.map(ask, entries))
+
+
+def persist(root: ArtifactRoot, path: str = "") -> FetchReport:
+    """Fetch the bytes of every reference at or below ``path`` into the store.
+
+    One atomic change at the end: before it the model is a reference, after it the store has all of it. What was
+    fetched when it fails, or is killed, is there for the next time. Entries keep their digests and origins. The
+    report counts what had an origin, also what was here before.
+    """
+    report = FetchReport()
+    entries = [entry for entry in root.manifest().below(path) if entry.origin]
+    missing = [entry for entry in entries if not root.is_held(entry)]
+    for entry in {entry.digest: entry for entry in entries if entry not in missing}.values():
+        report.add(How.HELD, entry.size)
+    if missing:
+        _persist(root, missing, report)
+    return report
+
+
+def _persist(root: ArtifactRoot, missing: list[Entry], report: FetchReport) -> None:
+    store = root.store
+    fetcher = Fetcher(store.blobs, copies=store.cache.copies, patience=fetch_patience())
+    for _ in range(_ROUNDS):
+        with root.log_call() as writer:
+            writer.announce()
+            fetched = fetcher.fetch(missing, writer.intent)
+            report.files.update(fetched.files)
+            report.bytes.update(fetched.bytes)
+            for entry in missing:
+                writer.put_known(entry.path, entry.digest, entry.size, entry.origin)
+            held = {entry.path for entry in writer.hold() if entry.blob is not None}
+            if held >= {entry.path for entry in missing}:
+                writer.commit()
+                return
+    # Only if a collector condemns, again and again, the very blobs that we found here and did not fetch.
+    raise BlobNotFound(f"blobs of {root!r} were collected while they were being persisted; try again")
