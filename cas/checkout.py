@@ -6,6 +6,7 @@ links to the store. Small files are always copied: MLflow rewrites some of them 
 
 from __future__ import annotations
 
+import io
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -91,6 +92,10 @@ class Checkout:
             return Mode.COPY
 
         return self._replace(path, size, make)
+
+    def write_bytes(self, path: str, data: bytes) -> Mode:
+        """Write ``data`` to ``path``."""
+        return self.write(path, io.BytesIO(data), len(data))
 
     def _replace(self, path: str, size: int, make: Callable[[str, int], Mode]) -> Mode:
         """Make a new file beside its place, then give it the name."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -58,27 +58,37 @@ def persist(root: ArtifactRoot, path: str = "") -> FetchReport:
     report = FetchReport()
     entries = [entry for entry in root.manifest().below(path) if entry.origin]
     missing = [entry for entry in entries if not root.is_held(entry)]
-    for entry in {entry.digest: entry for entry in entries if entry not in missing}.values():
-        report.add(How.HELD, entry.size)
     if missing:
-        _persist(root, missing, report)
+        report = persist_files(root, missing)
+    held = {entry.digest: entry for entry in entries if entry.digest not in {each.digest for each in missing}}
+    for entry in held.values():
+        report.add(How.HELD, entry.size)
     return report
 
 
-def _persist(root: ArtifactRoot, missing: list[Entry], report: FetchReport) -> None:
+def persist_files(
+    root: ArtifactRoot, missing: list[Entry], contents: Mapping[str, bytes] | None = None
+) -> FetchReport:
+    """Log ``missing``, fetched from their origins, and small files by their contents, as one log call.
+
+    Raises what :class:`cas.fetch.Fetcher` does; then nothing is logged.
+    """
+    report, contents = FetchReport(), contents or {}
     store = root.store
     fetcher = Fetcher(store.blobs, copies=store.cache.copies, patience=fetch_patience())
     for _ in range(_ROUNDS):
-        with root.log_call() as writer:
+        with root.log_call([*(entry.path for entry in missing), *contents]) as writer:
             writer.announce()
             fetched = fetcher.fetch(missing, writer.intent)
             report.files.update(fetched.files)
             report.bytes.update(fetched.bytes)
             for entry in missing:
                 writer.put_known(entry.path, entry.digest, entry.size, entry.origin)
+            for path, data in contents.items():
+                writer.put_bytes(path, data)
             held = {entry.path for entry in writer.hold() if entry.blob is not None}
             if held >= {entry.path for entry in missing}:
                 writer.commit()
-                return
+                return report
     # Only if a collector condemns, again and again, the very blobs that we found here and did not fetch.
     raise BlobNotFound(f"blobs of {root!r} were collected while they were being persisted; try again")

@@ -294,6 +294,7 @@ class Writer:
                     self._blobs.add_alias(digests[algorithm], self.intent, digest)
             entry = Entry(pending.path, size, digest, pending.origin, stored.get(digest))
             self._records[pending.path] = Record(self.intent, pending.path, entry)
+        self._pending.clear()
 
     def _condemned(self) -> frozenset[str]:
         lists = (condemned_keys(key, self._backend.read(key)) for key in self._backend.keys(CONDEMNED))

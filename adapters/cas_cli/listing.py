@@ -8,7 +8,8 @@ from cas.errors import PathNotFound
 from cas.manifest import Entry, Listed
 from cas.place import Place
 from cas.roots import find_store, parse_uri
-from cas.store import DEFAULT_INLINE_LIMIT, Store
+from cas.settings import DEFAULT_INLINE_LIMIT
+from cas.store import Store
 from cas_cli.output import as_json, print_json, print_table, size, store_argument
 
 

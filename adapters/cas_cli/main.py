@@ -8,12 +8,14 @@ Data goes to stdout, progress and errors to stderr. Exit codes:
     2   the command line itself is wrong
     10  `cas doctor` found something to fix
     20  `cas verify` found damage
+    21  `cas references --check` found that a source lacks what is missing here
     130 interrupted
 """  # noqa: D301  (click takes a backspace for "leave these lines as they are")
 
 from __future__ import annotations
 
 import sys
+from importlib.metadata import entry_points
 from typing import Any
 
 import click
@@ -23,9 +25,24 @@ from cas_cli.doctor import doctor
 from cas_cli.listing import init, ls
 from cas_cli.reports import stats, verify
 
+_GROUP = "cas.commands"
+
 
 class _Group(click.Group):
-    """Turns the errors of the store, and of the operating system, into one line and exit code 1."""
+    """Turns the errors of the store, and of the operating system, into one line and exit code 1.
+
+    Other packages add commands under the entry-point group `cas.commands`; one is imported when it is used, or
+    when help lists it.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *entry_points(group=_GROUP).names})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = super().get_command(ctx, cmd_name)
+        for each in () if found else entry_points(group=_GROUP, name=cmd_name):
+            found = each.load()
+        return found
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
