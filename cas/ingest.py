@@ -87,7 +87,8 @@ def share_file(source: Path, temporary: Path, algorithms: tuple[str, ...]) -> In
         if status.st_uid != os.geteuid() or _can_clone(reading.descriptor, temporary):
             return stage_file(source, temporary, algorithms)
         try:
-            os.link(f"/proc/self/fd/{reading.descriptor}", temporary, follow_symlinks=True)
+            # Given a directory, though it means nothing to an absolute path, os.link follows /proc's symlink.
+            os.link(f"/proc/self/fd/{reading.descriptor}", temporary, src_dir_fd=reading.descriptor)
         except OSError as error:
             if not links.is_impossible(error):
                 raise

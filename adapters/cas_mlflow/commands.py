@@ -45,7 +45,7 @@ def persist(uris: tuple[str, ...], directory: Path | None, as_json: bool) -> Non
     from cas_mlflow.materializing import materialize
     from cas_mlflow.persisting import persist as persist_model
 
-    documents = []
+    documents: list[dict[str, object]] = []
     for uri in uris:
         try:
             if directory is not None:

@@ -178,7 +178,7 @@ class HttpRemote:
         with self._lock:
             elsewhere, self._location = _origin(url) != _origin(self._url), None
         if status in _PASSING:
-            return SourceUnavailable(what, retry_after=_retry_after(response.headers))
+            return SourceUnavailable(what, retry_after=retry_after(response.headers))
         if elsewhere and status in (400, 401, 403, 404, 410):
             return SourceUnavailable(f"{what}: the signature it redirected to has expired, or was refused")
         if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -276,7 +276,7 @@ def _phrase(status: int) -> str:
         return ""
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
+def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds, or a date, as RFC 9110 10.2.3 has it; what cannot be read is as if it were not there."""
     text = headers.get("Retry-After", "").strip()
     if text.isdecimal():
