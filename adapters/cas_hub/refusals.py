@@ -54,6 +54,8 @@ def hub_errors(what: str, endpoint: str, repo: str) -> Iterator[None]:
     repeated."""
     from huggingface_hub import errors
 
+    http_error: type[Exception] = vars(errors)["HTTPError"]  # of whichever HTTP library it uses
+
     try:
         yield
     except errors.GatedRepoError as error:
@@ -73,7 +75,7 @@ def hub_errors(what: str, endpoint: str, repo: str) -> Iterator[None]:
             wait = retry_after(response.headers)
             raise SourceUnavailable(f"{what}: {endpoint} answered {status}", retry_after=wait) from error
         raise SourceError(f"{what}: {endpoint} answered {status}") from error
-    except (errors.HTTPError, OSError) as error:
+    except (http_error, OSError) as error:
         raise SourceUnavailable(f"{what}: {endpoint} cannot be reached ({type(error).__name__})") from error
 
 

@@ -100,9 +100,9 @@ class HubSource:
             return OriginStatus.CHANGED
 
     def progress(self, name: str, size: int) -> Progress:
-        from huggingface_hub.utils import tqdm
+        from huggingface_hub.utils.tqdm import tqdm
 
-        bar: Progress = tqdm(total=size, unit="B", unit_scale=True, desc=name)
+        bar: Progress = tqdm(total=size, unit="B", unit_scale=True, desc=name)  # type: ignore[no-untyped-call]
         return bar
 
     @property

@@ -41,10 +41,7 @@ def log_reference(repo_id: str, *, revision: str | None = None, name: str, task:
     with mlflow_errors():
         hub = source(_SCHEME)
         snapshot = hub.snapshot(repo_id, revision)
-        files = select(HubNeed(snapshot.name, snapshot.commit, _MODEL, "model"), snapshot)
-        # The tokenizer's and other small files come with the model, as in a checkpoint.
-        files |= select(HubNeed(snapshot.name, snapshot.commit, _MODEL, "tokenizer"), snapshot)
-        inside = {path.removeprefix(f"{_MODEL}/"): file for path, file in files.items()}
+        inside = select(HubNeed(snapshot.name, snapshot.commit, "", weights=True), snapshot)
         weights = {path: file for path, file in inside.items() if is_weight(path, file.size)}
         small = _read(hub, {path: file for path, file in inside.items() if path not in weights})
     with pointing(small, {path: _pointer(file) for path, file in weights.items()}) as stage:

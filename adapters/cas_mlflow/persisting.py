@@ -62,7 +62,8 @@ def persist(model_uri: str) -> PersistReport:
             if is_reference(mlmodel):
                 report.converted = True
                 report.add(place, _convert(place, mlmodel))
-            report.add(place, persist_root(place.root, place.path))
+            else:
+                report.add(place, persist_root(place.root, place.path))
     return report
 
 
