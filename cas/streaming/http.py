@@ -83,10 +83,10 @@ class HttpRemote:
         try:
             skip = self._check(response, start, stop)
             self._check_etag(response, url)
+            return HttpBody(self.name, response, skip, stop - start)
         except BaseException:
             response.close()
             raise
-        return HttpBody(self.name, response, skip, stop - start)
 
     def close(self) -> None:
         """Connections belong to the process, and stay for the next file."""
@@ -102,9 +102,9 @@ class HttpRemote:
                     return response, url
                 response.close()
                 raise self._refusal(response, url)
-            self._check_linked(response)
             target = urljoin(url, response.headers.get("Location", ""))
-            response.close() if response.length_remaining else response.release_conn()
+            _let_go(response)
+            self._check_linked(response)
             self._check_target(target)
             url = target
         raise SourceUnavailable(f"{self.name}: redirected more than {_HOPS} times")
@@ -212,10 +212,7 @@ class HttpBody:
 
     def close(self) -> None:
         # Whole bodies give their connection back; the rest of a broken one is not worth waiting for.
-        if self._response.length_remaining:
-            self._response.close()
-        else:
-            self._response.release_conn()
+        _let_go(self._response)
 
     def abort(self) -> None:
         with suppress(ValueError, OSError, RuntimeError):  # not possible, or over already: then its timeout ends it
@@ -235,6 +232,14 @@ class HttpBody:
                 raise SourceUnavailable(f"{self._name}: {self._received - bytes_then} bytes in {elapsed:.0f} s")
             self._mark = (time.monotonic(), self._received)
         return data
+
+
+def _let_go(response: urllib3.BaseHTTPResponse) -> None:
+    """Give the connection back if it can be used again."""
+    if response.length_remaining == 0:
+        response.release_conn()
+    else:
+        response.close()
 
 
 @lru_cache(maxsize=8)

@@ -18,7 +18,7 @@ import xxhash
 from cas.digest import Buffer, Digest
 from cas.errors import CasError
 
-PIECE = 256 << 10
+PIECE = 128 << 10
 """Bytes of a piece: what may be lost of each connection when a process is killed."""
 _HEADER = "cas-download 1 {digest} {size} {piece}\n"
 _LINE = re.compile(rb"(\d{1,12}) ([0-9a-f]{32})\Z")

@@ -29,12 +29,12 @@ _logger = logging.getLogger(__name__)
 CONNECTIONS = 8
 _EAGER = 2
 """So many connections keep a hash busy where the network is fast; the others take work only if it is not."""
-SPAN = 32
-"""Pieces of one request: 8 MiB, so that asking takes little of the time."""
-WINDOW = 512
+SPAN = (8 << 20) // PIECE
+"""Pieces of one request, so many that asking takes little of the time."""
+WINDOW = (128 << 20) // PIECE
 """Pieces the connections may be ahead of the hash: 128 MiB, surely still in the page cache."""
 _READ = 1 << 20
-_HASHED_AT_ONCE = 4
+_HASHED_AT_ONCE = (1 << 20) // PIECE
 _WRITEBACK = 16 << 20
 
 

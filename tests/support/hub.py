@@ -28,7 +28,7 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
-from .hub_content import MAIN, Commit, Repo, StoredFile, model_info, read, store_file, tree
+from .hub_content import MAIN, Commit, FileRange, Repo, StoredFile, model_info, store_file, tree
 
 
 @dataclass(frozen=True)
@@ -277,13 +277,13 @@ def _serve_bytes(request: Request, file: StoredFile, etag: str, headers: Mapping
     }
     asked = request.headers.get("range")
     if asked is None:
-        return Reply(HTTPStatus.OK, headers, read(file.stored, 0, file.size), file.size)
+        return Reply(HTTPStatus.OK, headers, FileRange(file.stored, 0, file.size), file.size)
     start, stop = _range(asked, file.size)
     if start >= stop:
         headers["Content-Range"] = f"bytes */{file.size}"
         return Reply(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, headers)
     headers["Content-Range"] = f"bytes {start}-{stop - 1}/{file.size}"
-    return Reply(HTTPStatus.PARTIAL_CONTENT, headers, read(file.stored, start, stop), stop - start)
+    return Reply(HTTPStatus.PARTIAL_CONTENT, headers, FileRange(file.stored, start, stop), stop - start)
 
 
 def _range(header: str, size: int) -> tuple[int, int]:
@@ -327,6 +327,9 @@ def _first(chunks: Iterable[bytes], count: int) -> Iterator[bytes]:
 class _Server(ThreadingHTTPServer):
     """Binds at once, listens when activated, and knows its open connections so that it can break them."""
 
+    # Parallel downloads connect all at once; one too many would wait a second to try again.
+    request_queue_size = 128
+
     def __init__(self, reply: Answer, *, port: int) -> None:
         super().__init__(("127.0.0.1", port), _Handler, bind_and_activate=False)
         self.reply = reply
@@ -353,6 +356,7 @@ class _Handler(BaseHTTPRequestHandler):
     """Turns HTTP into :class:`Request` and :class:`Reply` and back."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: _Server
 
     def handle_one_request(self) -> None:
@@ -385,6 +389,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if not with_body:
             return
-        sent = sum(self.wfile.write(chunk) for chunk in reply.body)
+        if isinstance(reply.body, FileRange):
+            self.wfile.flush()
+            sent = reply.body.send(self.connection)
+        else:
+            sent = sum(self.wfile.write(chunk) for chunk in reply.body)
         if sent != reply.length:
             self.close_connection = True

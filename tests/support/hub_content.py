@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -148,6 +149,22 @@ def _file_entry(file: StoredFile) -> dict[str, Any]:
     if file.is_lfs:
         entry["lfs"] = {"oid": file.sha256, "size": file.size, "pointerSize": len(file.pointer)}
     return entry
+
+
+@dataclass(frozen=True)
+class FileRange:
+    """The bytes of a file from ``start`` up to ``stop``, for the kernel to send, or to be looked at in pieces."""
+
+    path: Path
+    start: int
+    stop: int
+
+    def __iter__(self) -> Iterator[bytes]:
+        return read(self.path, self.start, self.stop)
+
+    def send(self, connection: socket.socket) -> int:
+        with self.path.open("rb") as file:
+            return connection.sendfile(file, self.start, self.stop - self.start) if self.stop > self.start else 0
 
 
 def read(path: Path, start: int, stop: int) -> Iterator[bytes]:

@@ -12,7 +12,7 @@ from blake3 import blake3
 import cas
 from cas import ingest
 from cas.digest import digest_of
-from cas.errors import InvalidInput, FileChanged
+from cas.errors import FileChanged, InvalidInput
 from cas.userfile import UserFile
 from tests.support.reading import bytes_read
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cas.errors import InvalidInput, FileChanged
+from cas.errors import FileChanged, InvalidInput
 from cas.userfile import UserFile
 
 MEGABYTE = 1 << 20
