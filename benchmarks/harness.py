@@ -12,8 +12,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from shutil import rmtree
 from typing import Any, TypeVar
@@ -167,6 +169,12 @@ def sampler(
         yield opened
     finally:
         opened.close()
+
+
+def run_apart(function: Callable[..., T], *arguments: object) -> T:
+    """Run what prepares samples in a new process: its imports and its memory are no part of them."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def rotated(rounds: int, contenders: Sequence[T]) -> Iterator[tuple[int, T]]:

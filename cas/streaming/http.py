@@ -237,6 +237,7 @@ class HttpBody:
 def _let_go(response: urllib3.BaseHTTPResponse) -> None:
     """Give the connection back if it can be used again."""
     if response.length_remaining == 0:
+        response.drain_conn()  # reads nothing, and so finds the end: before, it could not be used again
         response.release_conn()
     else:
         response.close()

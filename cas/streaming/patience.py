@@ -55,7 +55,9 @@ class Patience:
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
         self._failures += 1
-        backoff: float = min(_LONGEST_WAIT, self._first_wait * 2.0 ** min(self._failures - 1, 16))
+        if self._failures == 1:
+            return _asked(state) or 0.0  # something came just now, so most likely more can be had at once
+        backoff: float = min(_LONGEST_WAIT, self._first_wait * 2.0 ** min(self._failures - 2, 16))
         # Jitter: many clients that failed together must not come back together.
         return (_asked(state) or 0.0) + backoff * random.uniform(0.5, 1.0)  # noqa: S311
 

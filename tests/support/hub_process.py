@@ -9,11 +9,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from .hub import Fault, LoopbackHub, Request, cut
+from .hub import Answer, Fault, LoopbackHub, Reply, Request, cut
 
 
 @contextmanager
@@ -41,14 +41,19 @@ def environment(endpoint: str, cache: Path) -> dict[str, str]:
         return {**hub.environment(cache), "HF_ENDPOINT": endpoint}
 
 
-def _cuts(one_in: int, largest: int) -> object:
+def _cuts(one_in: int) -> Callable[[Request], Fault | None]:
     chance, lock = random.Random(1), threading.Lock()
+
+    def fault(request: Request, answer: Answer) -> Reply:
+        with lock:
+            share = chance.random()
+        return cut(int(share * answer(request).length))(request, answer)
 
     def rule(request: Request) -> Fault | None:
         if not request.on_cdn:
             return None
         with lock:
-            return cut(chance.randrange(largest)) if chance.random() * one_in < 1 else None
+            return fault if chance.random() * one_in < 1 else None
 
     return rule
 
@@ -65,7 +70,7 @@ def main() -> None:
             name, _, directory = each.partition("=")
             hub.add_repo(name, Path(directory))
         if arguments.cut_one_in:
-            hub.fault = _cuts(arguments.cut_one_in, 8 << 20)  # type: ignore[assignment]
+            hub.fault = _cuts(arguments.cut_one_in)
         print(hub.endpoint, flush=True)
         while not ended.wait(0.2) and os.getppid() != 1:
             pass
