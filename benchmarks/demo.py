@@ -48,9 +48,11 @@ class Way(NamedTuple):
 
 
 PATH = Way("checkpoint path", "path")
+CHECKPOINT = Way("  by cas_mlflow.log_checkpoint", "checkpoint")
 PATH_BY_SERVER = Way("  the same, by the server", "path-by-server", by_server=True)
 PIPELINE = Way("pipeline", "pipeline")
 REFERENCE = Way("reference to the Hub", "reference")
+HUB_MODEL = Way("  by cas_mlflow.log_reference", "hub-model")
 
 
 class Row(NamedTuple):
@@ -76,6 +78,7 @@ class Demo(NamedTuple):
             "MLFLOW_TRACKING_URI": self.server.uri,
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+            "CAS_CACHE": str(self.directory / "fetched"),
             "CAS_STAT_CACHE": str(self.directory / "stat-cache.sqlite3"),
         }
 
@@ -93,13 +96,26 @@ def log_repeatedly(way: Way, store: Path, checkpoint: Path) -> Row:
     added, seconds = [], []
     for _ in range(ROUNDS):
         before, start = stored_bytes(store), time.monotonic()
-        info = mlflow.transformers.log_model(**model, name="model", pip_requirements=REQUIREMENTS)
+        info = function_of(way)(**model, name="model", pip_requirements=REQUIREMENTS)
         seconds.append(time.monotonic() - start)
         added.append(stored_bytes(store) - before)
     return Row(way.title, info.model_uri, logical_bytes(store, way.experiment), added, seconds)
 
 
+def function_of(way: Way) -> Callable[..., Any]:
+    import mlflow
+
+    import cas_mlflow
+
+    ours = {CHECKPOINT: cas_mlflow.log_checkpoint, HUB_MODEL: cas_mlflow.log_reference}
+    return ours.get(way, mlflow.transformers.log_model)
+
+
 def what_to_log(way: Way, checkpoint: Path) -> dict[str, Any]:
+    if way == CHECKPOINT:
+        return {"directory": checkpoint, "task": "text-generation"}
+    if way == HUB_MODEL:
+        return {"repo_id": ON_HUB, "task": "text-generation"}
     if way == PIPELINE:
         return {"transformers_model": text_pipeline(checkpoint)}
     if way == REFERENCE:
@@ -107,16 +123,17 @@ def what_to_log(way: Way, checkpoint: Path) -> dict[str, Any]:
     return {"transformers_model": str(checkpoint), "task": "text-generation"}
 
 
-def persist_and_register(uri: str, store: Path) -> Row:
-    """Fetch the weights that a reference stands for, and give that model a name and a version."""
-    import mlflow
+def persist_and_register(way: Way, uri: str, store: Path) -> Row:
+    """Have the weights that a reference stands for in the store, and give that model a name and a version."""
+    import cas_mlflow
 
-    stored, logical, start = stored_bytes(store), logical_bytes(store, REFERENCE.experiment), time.monotonic()
-    mlflow.transformers.persist_pretrained_model(uri)
+    stored, logical, start = stored_bytes(store), logical_bytes(store, way.experiment), time.monotonic()
+    cas_mlflow.persist(uri)
     seconds, added = time.monotonic() - start, stored_bytes(store) - stored
-    logical = logical_bytes(store, REFERENCE.experiment) - logical
-    version = mlflow.register_model(uri, REGISTERED).version
-    return Row("  the last one, persisted", f"models:/{REGISTERED}/{version}", logical, [added], [seconds])
+    logical = logical_bytes(store, way.experiment) - logical
+    version = cas_mlflow.register_model(uri, REGISTERED).version
+    title = f"  {way.title.strip()}, persisted"
+    return Row(title, f"models:/{REGISTERED}/{version}", logical, [added], [seconds])
 
 
 def load_and_generate(uri: str) -> str:
@@ -143,15 +160,19 @@ def demonstrate(demo: Demo) -> tuple[list[Row], dict[str, bool]]:
         say(f"making a Llama of {MEGABYTES} MB in {SHARDS} shards, and asking it to continue a sentence")
         original = call(make_original, checkpoint)
         demo.hub.add_repo(ON_HUB, checkpoint)
-        for way in (PATH, PATH_BY_SERVER, PIPELINE, REFERENCE):
+        for way in (PATH, PATH_BY_SERVER, CHECKPOINT, PIPELINE, REFERENCE, HUB_MODEL):
             say(f"logging it {ROUNDS} times: {way.title.strip()}")
             rows.append(call(log_repeatedly, way, demo.store, checkpoint))
         equal = load_all(demo, "reader", rows, original)
-        say("persisting the last reference, and registering it")
-        persisted = call(persist_and_register, rows[-1].uri, demo.store)
+        persisted = []
+        for way, row in ((REFERENCE, rows[-2]), (HUB_MODEL, rows[-1])):
+            say(f"persisting the last one, and registering it: {way.title.strip()}")
+            persisted.append(call(persist_and_register, way, row.uri, demo.store))
     say("taking the Hub down")
     demo.hub.down()
-    return [*rows, persisted], equal | load_all(demo, "offline-reader", [persisted], original)
+    rows[-1:-1] = persisted[:1]
+    rows.append(persisted[1])
+    return rows, equal | load_all(demo, "offline-reader", persisted, original)
 
 
 def load_all(demo: Demo, name: str, rows: list[Row], original: str) -> dict[str, bool]:
@@ -188,7 +209,8 @@ def report(demo: Demo, rows: list[Row], equal: Mapping[str, bool]) -> None:
     programs, database = Path(sys.executable).parent, demo.server.log.with_name("mlflow.db")
     print(f"""
 Together: {logical} bytes logged, {stored} bytes stored, ratio {logical / stored:.2f}
-A pipeline is saved anew, as one file: other bytes than the shards. The persisted reference is that very file.
+A pipeline is saved anew, as one file: other bytes than the shards. A persisted model is the Hub's own files, and
+those were here already: the checkpoint is what the Hub serves.
 
 Where to look next
   the store       {demo.store}

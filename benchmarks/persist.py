@@ -14,7 +14,7 @@ from statistics import median
 from benchmarks import hub_peers
 from benchmarks.harness import Aim, Operation, Options, Result, Sample, rotated, run_apart, sampler
 from benchmarks.places import Place
-from benchmarks.stats import paired_ratio
+from benchmarks.stats import durable, paired_ratio
 from tests.support.hub_process import hub_process
 
 _SHARDS = 4
@@ -45,9 +45,9 @@ def run(options: Options, place: Place) -> Result:
             operation, with_cuts = _DOWNLOADS[name]
             for step, endpoint in ((FAIR, fair), (CUTS, cutting))[: 1 + with_cuts]:
                 with sampler(place, name, number, ("cas",)) as sampling:
-                    result.samples.append(
-                        sampling.take(step, operation, endpoint, str(sampling.work), logical=size)
-                    )
+                    unsynced = sampling.work if name in (SNAPSHOT, BARE) else None
+                    arguments = (endpoint, str(sampling.work))
+                    result.samples.append(sampling.take(step, operation, *arguments, sync=unsynced, logical=size))
         for number, name in rotated(options.rounds, [OURS, MLFLOW]):
             result.samples += _stock(place, name, number, fair, size)
     result.aims = list(_aims(result.samples, size))
@@ -75,7 +75,14 @@ def _aims(samples: list[Sample], size: int) -> Iterator[Aim]:
     written = median(each.disk_written for each in of(OURS)) / size
     memory = max(each.memory - each.memory_before for each in of(OURS)) / 1e6
     linked = median(each.wall for each in of(LINK)) - median(each.wall for each in of(HASH))
-    yield Aim("speed: cas / snapshot_download", 2, paired_ratio(samples, FAIR, SNAPSHOT, CAS), at_least=True)
+    synced = paired_ratio(samples, FAIR, SNAPSHOT, CAS, durable)
+    yield Aim("speed: cas / snapshot_download, synced", 2, synced, at_least=True)
+    yield Aim(
+        "speed: cas, durable / snapshot_download, not synced",
+        2,
+        paired_ratio(samples, FAIR, SNAPSHOT, CAS),
+        at_least=True,
+    )
     yield Aim("speed: cas / bare ranges", 0.6, paired_ratio(samples, FAIR, BARE, CAS), at_least=True)
     yield Aim("stock model: bytes written / bytes of its weights", 1.02, written)
     yield Aim("stock model: MB of memory above imports", 150, memory)

@@ -82,7 +82,7 @@ class Publisher:
         batch = durable and len(staged) >= _BATCH
         try:
             for each in staged:
-                _seal(each.temporary, sync=durable and not batch)
+                _settle(each.temporary, sync=durable and not batch)
             if batch:
                 _syncfs(self._root)
             for each in staged:
@@ -121,11 +121,16 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def _seal(path: Path, *, sync: bool) -> None:
+def seal(descriptor: int) -> None:
+    """Make an open file read-only, with the time that shows whether it was written to since."""
+    os.fchmod(descriptor, SEALED_MODE)
+    os.utime(descriptor, ns=(SEAL_NS, SEAL_NS))
+
+
+def _settle(path: Path, *, sync: bool) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        os.fchmod(descriptor, SEALED_MODE)
-        os.utime(descriptor, ns=(SEAL_NS, SEAL_NS))
+        seal(descriptor)
         if sync:
             os.fsync(descriptor)
     finally:

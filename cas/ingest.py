@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cas import links
-from cas.atomic import remove, start_writeback, write_all, write_private
+from cas.atomic import remove, seal, start_writeback, write_all, write_private
 from cas.digest import Buffer, Digest, Hasher
 from cas.errors import CasError
 from cas.userfile import UserFile
@@ -94,6 +94,8 @@ def share_file(source: Path, temporary: Path, algorithms: tuple[str, ...]) -> In
                 raise
             return stage_file(source, temporary, algorithms)
         try:
+            # First: what is written through its other name from now on shows.
+            seal(reading.descriptor)
             hasher = Hasher(algorithms, threads=_PARALLEL)
             before = reading.stamp()
             _hash_source(reading, hasher)

@@ -16,7 +16,14 @@ from tests.support.tools import require, require_root
 def _own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The user's stat cache and settings are neither used nor changed."""
     monkeypatch.setenv("CAS_STAT_CACHE", str(tmp_path / "stat-cache.sqlite3"))
-    for name in ("CAS_LINK", "CAS_STORES", "_MLFLOW_SERVER_ARTIFACT_ROOT", "_MLFLOW_SERVER_ARTIFACT_DESTINATION"):
+    monkeypatch.setenv("CAS_CACHE", str(tmp_path / "cas-cache"))
+    for name in (
+        "CAS_LINK",
+        "CAS_PATIENCE",
+        "CAS_STORES",
+        "_MLFLOW_SERVER_ARTIFACT_ROOT",
+        "_MLFLOW_SERVER_ARTIFACT_DESTINATION",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -228,3 +228,123 @@ def listed_bytes(uri: str) -> int:
         )
 
     return below(None)
+
+
+def log_checkpoint(checkpoint: Path, **options: Any) -> Logged:
+    import mlflow
+
+    import cas_mlflow
+
+    with mlflow.start_run() as run:
+        info = cas_mlflow.log_checkpoint(
+            checkpoint, name="model", task="text-generation", pip_requirements=REQUIREMENTS, **options
+        )
+        assert isinstance(info, mlflow.models.model.ModelInfo)
+        location = mlflow.get_logged_model(info.model_id).artifact_location
+        return Logged(run.info.run_id, info.model_id, location)
+
+
+def log_hub_model(repo_id: str, **options: Any) -> Logged:
+    import mlflow
+
+    import cas_mlflow
+
+    with mlflow.start_run() as run:
+        info = cas_mlflow.log_reference(
+            repo_id, name="model", task="text-generation", pip_requirements=REQUIREMENTS, **options
+        )
+        location = mlflow.get_logged_model(info.model_id).artifact_location
+        return Logged(run.info.run_id, info.model_id, location)
+
+
+def complain(function: Any, *arguments: Any, **options: Any) -> tuple[str, str]:
+    """The name of what a call raises, and what it says. Exceptions of MLflow do not travel between processes."""
+    try:
+        function(*arguments, **options)
+    except Exception as error:
+        return type(error).__name__, str(error)
+    raise AssertionError(f"{function.__name__} raised nothing")
+
+
+def persist_ours(uri: str) -> dict[str, int]:
+    """Bytes by how they were had."""
+    import cas_mlflow
+
+    return {how.value: count for how, count in cas_mlflow.persist(uri).fetched.bytes.items()}
+
+
+def register_ours(uri: str, name: str) -> str:
+    import cas_mlflow
+
+    return f"models:/{name}/{cas_mlflow.register_model(uri, name).version}"
+
+
+def materialize(uri: str, directory: Path) -> Path:
+    import cas_mlflow
+
+    directory.mkdir()
+    return cas_mlflow.materialize(uri, directory)
+
+
+def size_in_mlmodel(uri: str) -> int | None:
+    import mlflow
+
+    return mlflow.models.Model.load(uri).model_size_bytes
+
+
+def list_sizes(uri: str, directory: str) -> dict[str, int]:
+    """What MLflow lists, as its UI does."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    return {file.path: file.file_size for file in get_artifact_repository(uri).list_artifacts(directory)}
+
+
+def log_stage_as_pyfunc(directory: Path) -> str:
+    """A model of MLflow's most general flavor, around a directory that is staged."""
+    import mlflow
+
+    import cas_mlflow
+
+    class Reader(mlflow.pyfunc.PythonModel):
+        def load_context(self, context: Any) -> None:
+            self.size = sum(
+                path.stat().st_size for path in Path(context.artifacts["weights"]).glob("*.safetensors")
+            )
+
+        def predict(self, context: Any, model_input: list[str]) -> list[str]:
+            return [str(self.size) for _ in model_input]
+
+    with cas_mlflow.stage(directory) as stand_in:
+        info = mlflow.pyfunc.log_model(
+            name="reader", python_model=Reader(), artifacts={"weights": stand_in}, pip_requirements=["mlflow"]
+        )
+    return str(info.model_uri)
+
+
+def log_bytes(location: str, name: str, data: bytes) -> None:
+    """Log a file as any client can."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, name)
+        path.write_bytes(data)
+        get_artifact_repository(location).log_artifact(str(path))
+
+
+def log_stage_too_late(directory: Path, location: str) -> None:
+    """Keep a pointer until its stage has ended."""
+    import cas_mlflow
+
+    with cas_mlflow.stage(directory) as stand_in:
+        data = min(Path(stand_in).glob("*.safetensors")).read_bytes()
+    log_bytes(location, "weights.safetensors", data)
+
+
+def log_under_file_size_limit(checkpoint: Path, limit: int) -> Logged:
+    """While this process cannot write a file of more than ``limit`` bytes anywhere."""
+    import resource
+    import signal
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    return log_checkpoint(checkpoint)

@@ -60,6 +60,8 @@ def environment(server: MlflowServer, hub: LoopbackHub, home: Path) -> dict[str,
         "MLFLOW_TRACKING_URI": server.uri,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "CAS_CACHE": str(home / "cas-cache"),
+        "CAS_PATIENCE": "10",
         "CAS_STAT_CACHE": str(home / "stat-cache.sqlite3"),
         "OMP_NUM_THREADS": "1",  # threads that wait for each other in a spin slow down whatever else runs here
         "TMPDIR": str(temporary),
@@ -95,11 +97,13 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Site]]
         made = {}
         for name in ("direct", "proxied"):
             directory = tmp_path_factory.mktemp(name)
+            # A server that stores for others asks the Hub itself whether what they point to is there.
+            own = {**hub.environment(directory / "server-hub"), "CAS_CACHE": str(directory / "server-cas")}
             uri = f"cas://{Store.create(directory / 'store').name}"
             if name == "direct":
-                server = MlflowServer(directory / "server", default_artifact_root=uri)
+                server = MlflowServer(directory / "server", default_artifact_root=uri, environment=own)
             else:
-                server = MlflowServer(directory / "server", artifacts_destination=uri)
+                server = MlflowServer(directory / "server", artifacts_destination=uri, environment=own)
             start = (environment(server, hub, directory / "client"),)
             client = stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"), _enter, start))
             client.submit(clients.warm_up)  # while the servers start

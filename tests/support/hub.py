@@ -28,6 +28,7 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
+from .hub_access import Access
 from .hub_content import MAIN, Commit, FileRange, Repo, StoredFile, model_info, store_file, tree
 
 
@@ -87,6 +88,7 @@ class LoopbackHub:
         self.page_size = page_size
         self.log: list[Request] = []
         self.fault: Callable[[Request], Fault | None] | None = None
+        self.access = Access()
         self._repos: dict[str, Repo] = {}
         self._on_cdn: dict[str, StoredFile] = {}
         self._storage = tempfile.TemporaryDirectory(prefix="loopback-hub-")
@@ -183,6 +185,20 @@ class LoopbackHub:
         self._on_cdn |= {file.sha256: file for file in files if file.is_lfs}
         return self._repos.setdefault(repo_id, Repo(repo_id)).add(files).sha
 
+    def remove_repo(self, repo_id: str) -> None:
+        """The repository is gone; what the CDN has of it stays, as it does for a while."""
+        del self._repos[repo_id]
+
+    def tamper(self, repo_id: str, path: str, data: bytes) -> None:
+        """Serve another file of this path, and list it, under every commit: what must never happen."""
+        store = Path(self._storage.name)
+        changed = store / "tampered"
+        changed.write_bytes(data)
+        file = store_file(changed, path, store)
+        self._on_cdn[file.sha256] = file
+        for commit in self._repos[repo_id].commits.values():
+            commit.files[path] = file  # type: ignore[index]
+
     def _reply(self, request: Request) -> Reply:
         self.log.append(request)
         fault = self.fault(request) if self.fault else None
@@ -199,10 +215,17 @@ class LoopbackHub:
     def _with_repo(
         self, request: Request, parts: list[str], serve: Callable[[Request, Repo, list[str]], Reply]
     ) -> Reply:
-        """Split ``owner/name`` or a bare ``name`` off the path and serve the rest."""
+        """Split ``owner/name`` or a bare ``name`` off the path and serve the rest, if the client may have it."""
         for count in (2, 1):
-            if repo := self._repos.get("/".join(parts[:count])):
-                return serve(request, repo, parts[count:])
+            name = "/".join(parts[:count])
+            if new := self.access.new_name(name):
+                target = request.path.replace(f"/{name}", f"/{new}", 1)
+                return Reply(HTTPStatus.TEMPORARY_REDIRECT, {"Location": target})
+            if repo := self._repos.get(name):
+                refusal = self.access.refusal(name, request.headers, file=parts[count : count + 1] == ["resolve"])
+                return (
+                    _json({}, refusal.headers, refusal.status) if refusal else serve(request, repo, parts[count:])
+                )
         return _missing("RepoNotFound", "Repository not found")
 
     def _serve_api(self, request: Request, repo: Repo, parts: list[str]) -> Reply:
@@ -218,7 +241,8 @@ class LoopbackHub:
             return _missing("RevisionNotFound", f"Invalid rev id: {revision}")
         if kind == "tree":
             return self._serve_tree(request, commit, "/".join(parts[2:]))
-        return _json(model_info(repo.repo_id, commit, blobs=_flag(request, "blobs")))
+        gated = self.access.is_gated(repo.repo_id)
+        return _json(model_info(repo.repo_id, commit, blobs=_flag(request, "blobs"), gated=gated))
 
     def _serve_tree(self, request: Request, commit: Commit, folder: str) -> Reply:
         entries = tree(commit, folder, recursive=_flag(request, "recursive"))

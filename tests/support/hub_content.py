@@ -93,7 +93,7 @@ class Repo:
         return self.commits.get(sha) if sha else None
 
 
-def model_info(repo_id: str, commit: Commit, *, blobs: bool) -> dict[str, Any]:
+def model_info(repo_id: str, commit: Commit, *, blobs: bool, gated: bool = False) -> dict[str, Any]:
     """What ``/api/models/{repo}`` says; ``blobs`` adds the size and digest of each file."""
 
     def sibling(file: StoredFile) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def model_info(repo_id: str, commit: Commit, *, blobs: bool) -> dict[str, Any]:
         "sha": commit.sha,
         "lastModified": "2026-01-01T00:00:00.000Z",
         "private": False,
-        "gated": False,
+        "gated": "manual" if gated else False,
         "disabled": False,
         "tags": ["transformers"],
         "pipeline_tag": "text-generation",
