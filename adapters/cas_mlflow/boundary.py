@@ -7,15 +7,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST
+from mlflow.protos.databricks_pb2 import (
+    INTERNAL_ERROR,
+    INVALID_PARAMETER_VALUE,
+    PERMISSION_DENIED,
+    RESOURCE_CONFLICT,
+    RESOURCE_DOES_NOT_EXIST,
+    TEMPORARILY_UNAVAILABLE,
+)
 from mlflow.store.artifact.artifact_repo import verify_artifact_path
 from mlflow.utils.uri import validate_path_is_safe
 
 
 @contextmanager
 def mlflow_errors() -> Iterator[None]:
-    """Raise errors of the store as MlflowException. What the operating system refuses passes as it is."""
-    from cas.errors import CasError, InvalidInput, NotFound, PathConflict
+    """Raise errors of the store as MlflowException. What the operating system refuses passes as it is.
+
+    The code decides whether MLflow's HTTP client tries again, for minutes: only where that can help.
+    """
+    from cas.errors import (
+        CasError,
+        InvalidInput,
+        NotFound,
+        OriginGated,
+        PathConflict,
+        PointerRefused,
+        SourceError,
+        SourceUnavailable,
+    )
 
     try:
         yield
@@ -27,6 +46,12 @@ def mlflow_errors() -> Iterator[None]:
         raise MlflowException(f"No such artifact: {error}", RESOURCE_DOES_NOT_EXIST) from error
     except (InvalidInput, PathConflict) as error:
         raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from error
+    except (PointerRefused, OriginGated) as error:
+        raise MlflowException(str(error), PERMISSION_DENIED) from error
+    except SourceUnavailable as error:
+        raise MlflowException(str(error), TEMPORARILY_UNAVAILABLE) from error
+    except SourceError as error:
+        raise MlflowException(str(error), RESOURCE_CONFLICT) from error
     except CasError as error:
         raise MlflowException(str(error), INTERNAL_ERROR) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -25,6 +26,8 @@ WEIGHTS = frozenset(
 """Suffixes of files that are ingested where they lie, if they are large."""
 LARGE = 1 << 20
 """Smaller files are copied like any other: loaders read them while a model is logged."""
+HUGE = 64 << 20
+"""Files from this size on are not copied, whatever they are."""
 
 
 @dataclass(slots=True)
@@ -73,7 +76,8 @@ def staged(directory: Path, location: str) -> Iterator[Stage]:
         made = Stage(_empty(stack))
         for name, path in files.items():
             if name not in weights:
-                _parent(made.path / name).symlink_to(path.absolute())
+                # A copy: where MLflow copies a directory by downloading it, links that lead out are refused.
+                shutil.copyfile(path, _parent(made.path / name))
         made.weights = {name: path.stat().st_size for name, path in weights.items()}
         if is_own(location):
             with mlflow_errors():
@@ -94,8 +98,8 @@ def pointing(files: Mapping[str, bytes], pointers: Mapping[str, Pointer]) -> Ite
 
 
 def is_weight(name: str, size: int) -> bool:
-    """Whether a file of this name and size in bytes is one that only code for tensors reads."""
-    return size >= LARGE and os.path.splitext(name)[1].lower() in WEIGHTS
+    """Whether a file of this name and size in bytes is one that nothing reads before the model is loaded."""
+    return size >= HUGE or (size >= LARGE and os.path.splitext(name)[1].lower() in WEIGHTS)
 
 
 def _point(stack: ExitStack, made: Stage, weights: Mapping[str, Path], location: str) -> None:

@@ -306,13 +306,13 @@ def log_stage_as_pyfunc(directory: Path) -> str:
     import cas_mlflow
 
     class Reader(mlflow.pyfunc.PythonModel):
-        def load_context(self, context: Any) -> None:
+        def load_context(self, context):  # annotations would be taken for a signature
             self.size = sum(
                 path.stat().st_size for path in Path(context.artifacts["weights"]).glob("*.safetensors")
             )
 
-        def predict(self, context: Any, model_input: list[str]) -> list[str]:
-            return [str(self.size) for _ in model_input]
+        def predict(self, context, model_input):
+            return [str(self.size)]
 
     with cas_mlflow.stage(directory) as stand_in:
         info = mlflow.pyfunc.log_model(
@@ -341,10 +341,11 @@ def log_stage_too_late(directory: Path, location: str) -> None:
 
 
 def log_under_file_size_limit(checkpoint: Path, limit: int) -> Logged:
-    """While this process cannot write a file of more than ``limit`` bytes anywhere."""
+    """A second time, while this process cannot write a file of more than ``limit`` bytes anywhere."""
     import resource
     import signal
 
+    log_checkpoint(checkpoint)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     return log_checkpoint(checkpoint)
