@@ -6,15 +6,14 @@ import mmap
 import os
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from cas import links
-from cas.atomic import remove, seal, start_writeback, write_all, write_private
-from cas.digest import Buffer, Digest, Hasher
-from cas.errors import CasError
+from cas.atomic import remove, seal, start_writeback, write_private
+from cas.digest import Digest, Hasher
 from cas.userfile import UserFile
 
 # What is copied, and then hashed from the page cache by another thread. It bounds the memory mapped at once.
@@ -114,67 +113,6 @@ def _can_clone(descriptor: int, beside: Path) -> bool:
     finally:
         os.close(writing)
         remove([probe])
-
-
-class Staging:
-    """A private file that is written piece by piece and hashed on the way. Made with the first write.
-
-    Safe to abort while another thread writes: a cancelled upload leaves its thread running, and a descriptor
-    closed under it may by then be the number of somebody else's file.
-    """
-
-    def __init__(self, temporary: Path, algorithms: tuple[str, ...]) -> None:
-        self._temporary = temporary
-        self._hasher = Hasher(algorithms)
-        self._synced = 0
-        self._descriptor = -1
-        self._ended = False
-        self._lock = threading.Lock()
-
-    def write(self, chunk: Buffer) -> None:
-        with self._lock:
-            self._open()
-            write_all(self._descriptor, chunk)
-            self._hasher.update(chunk)
-            if self._hasher.size - self._synced >= _WINDOW:
-                start_writeback(self._descriptor, self._synced, self._hasher.size - self._synced)
-                self._synced = self._hasher.size
-
-    def finish(self) -> Ingested:
-        with self._lock:
-            self._open()
-            self._close()
-        return Ingested(self._hasher.size, self._hasher.digests(), self._temporary)
-
-    def abort(self) -> None:
-        with self._lock:
-            self._close()
-            remove([self._temporary])
-
-    def _open(self) -> None:
-        if self._ended:
-            raise CasError(f"{self._temporary} was finished or aborted")
-        if self._descriptor == -1:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._descriptor = os.open(self._temporary, flags, 0o600)
-
-    def _close(self) -> None:
-        self._ended = True
-        if self._descriptor != -1:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-
-def stage_stream(chunks: Iterable[Buffer], temporary: Path, algorithms: tuple[str, ...]) -> Ingested:
-    """Write a stream to a private file, hashing what is written. If it raises, the file is gone."""
-    staging = Staging(temporary, algorithms)
-    try:
-        for chunk in chunks:
-            staging.write(chunk)
-    except BaseException:
-        staging.abort()
-        raise
-    return staging.finish()
 
 
 def hash_file(source: Path, algorithms: tuple[str, ...]) -> Ingested:

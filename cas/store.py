@@ -24,11 +24,11 @@ from cas.errors import (
     StoreExists,
     StoreNotFound,
 )
-from cas.ingest import Staging
 from cas.keys import MANIFESTS, OWN_ROOT, SCRATCH, STORE, check_root, parse_fragment_key
 from cas.roots import parse_uri
 from cas.scratch import Scratch
 from cas.settings import DEFAULT_INLINE_LIMIT, Settings
+from cas.staging import Staging
 from cas.statcache import StatCache
 from cas.writer import Writer
 

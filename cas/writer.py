@@ -18,39 +18,27 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 from cas import pointer
 from cas.atomic import remove
 from cas.blobs import Blobs
-from cas.digest import Buffer, Digest, Hasher, digest_of
-from cas.errors import BlobNotFound, CasError, FileChanged, IntentAborted, KeyExists
+from cas.digest import Buffer, Digest, digest_of
+from cas.errors import CasError, IntentAborted, KeyExists
 from cas.fragment import Fragment, Record, encode
-from cas.ingest import SMALL, Ingested, hash_bytes, hash_file, read_file, stage_bytes, stage_file, stage_stream
-from cas.intent import Intent, condemned_keys
-from cas.keys import CONDEMNED, blob_key, fragment_key, intent_key
+from cas.ingest import SMALL, Ingested, hash_bytes, hash_file, read_file, stage_bytes, stage_file
+from cas.intent import Intent
+from cas.keys import fragment_key, intent_key
 from cas.manifest import Entry
 from cas.paths import check_path
+from cas.placement import Pending, Placement
 from cas.scratch import Scratch
+from cas.staging import stage_stream
 from cas.statcache import StatCache
 
 # Small files of one log call are held in memory until the commit; from here on they become blobs.
 _INLINE_BUDGET = 48 << 20
 _READ = 1 << 20
-
-
-class _Pending(NamedTuple):
-    """A path that will have a blob: of bytes that are already private, still with the user, or only known by
-    digest. The last kind is a reference, if it has an origin, as long as the store has no such blob."""
-
-    path: str
-    ingested: Ingested
-    source: Path | None = None
-    origin: str | None = None
-
-    @property
-    def is_at_hand(self) -> bool:
-        return self.ingested.temporary is not None or self.source is not None
 
 
 class Writer:
@@ -83,10 +71,18 @@ class Writer:
         self._records: dict[str, Record] = {}
         self._inline: dict[str, bytes] = {}
         self._inline_size = 0
-        self._pending: list[_Pending] = []
+        self._pending: list[Pending] = []
         self._temporaries: list[Path] = []
         self._staged: set[Digest] = set()
         self._announced = False
+        self._placement = Placement(
+            blobs,
+            intent,
+            algorithms=algorithms,
+            scratch=scratch,
+            announce=self.announce,
+            temporaries=self._temporaries,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -130,7 +126,7 @@ class Writer:
         """
         check_path(path)
         self.announce()
-        self._pending.append(_Pending(path, Ingested(size, {digest.algorithm: digest}), origin=origin))
+        self._pending.append(Pending(path, Ingested(size, {digest.algorithm: digest}), origin=origin))
         self._put_record(path, Entry(path, size, digest, origin))
 
     def put_stream(self, path: str, chunks: Iterable[Buffer]) -> None:
@@ -170,7 +166,7 @@ class Writer:
     def hold(self) -> list[Entry]:
         """Store everything said so far, without a commit, and pin it: until this writer is left, other log calls
         can rely on it. Returns the entries."""
-        self._store_pending()
+        self._place_pending()
         entries = [record.entry for record in self._records.values() if record.entry is not None]
         self.announce(tuple(sorted({entry.blob for entry in entries if entry.blob is not None})))
         return entries
@@ -184,7 +180,7 @@ class Writer:
 
         Raises :class:`IntentAborted` if a collector fenced this writer off.
         """
-        self._store_pending()
+        self._place_pending()
         key = fragment_key(self._root, self.intent)
         parts = encode(Fragment(self.intent, self._records), self._inline)
         try:
@@ -220,7 +216,7 @@ class Writer:
         return True
 
     def _put_pending(self, path: str, ingested: Ingested, source: Path | None) -> None:
-        self._pending.append(_Pending(path, ingested, source=source))
+        self._pending.append(Pending(path, ingested, source=source))
         if ingested.temporary is not None:
             self._temporaries.append(ingested.temporary)
         self._put_record(path, Entry(path, ingested.size, ingested.digest))
@@ -261,80 +257,8 @@ class Writer:
         self._staged.add(ingested.digest)
         return stage_bytes(data, ingested, self._scratch.file())
 
-    def _store_pending(self) -> None:
-        """Steps 2 to 5: give every pending path a blob, an old one that is safe or a new one."""
-        if not self._pending:
-            return
-        by_digest: dict[Digest, _Pending] = {}
-        for pending in sorted(self._pending, key=_readiness):
-            by_digest[pending.ingested.digest] = pending
-        old = {digest: self._blobs.candidates(digest) for digest in by_digest}
-        pins = tuple(key for keys in old.values() for key in keys)
-        if pins:
-            self.announce(pins)
-        condemned = self._condemned() if pins else frozenset()
-        stored: dict[Digest, str] = {}
-        fresh: list[_Pending] = []
-        for digest, pending in by_digest.items():
-            for key in old[digest]:
-                if key not in condemned and self._blobs.is_usable(key, pending.ingested.size):
-                    stored[digest] = key
-                    break
-            else:
-                if pending.is_at_hand:
-                    fresh.append(pending)
-                    stored[digest] = blob_key(digest, self.intent)
-                elif pending.origin is None:
-                    raise BlobNotFound(f"{self._backend.name} holds no blob {digest} for {pending.path!r} any more")
-        self._store_fresh(fresh)
-        for pending in self._pending:
-            digests, digest, size = pending.ingested.digests, pending.ingested.digest, pending.ingested.size
-            for algorithm in self._algorithms[1:]:
-                if pending.is_at_hand:
-                    self._blobs.add_alias(digests[algorithm], self.intent, digest)
-            entry = Entry(pending.path, size, digest, pending.origin, stored.get(digest))
-            self._records[pending.path] = Record(self.intent, pending.path, entry)
-        self._pending.clear()
-
-    def _condemned(self) -> frozenset[str]:
-        lists = (condemned_keys(key, self._backend.read(key)) for key in self._backend.keys(CONDEMNED))
-        return frozenset[str]().union(*lists)
-
-    def _store_fresh(self, fresh: list[_Pending]) -> None:
-        if self._local is not None:
-            staged = []
-            for pending in fresh:
-                temporary = pending.ingested.temporary or self._stage_again(pending)
-                staged.append((temporary, blob_key(pending.ingested.digest, self.intent)))
-            if staged:
-                self._local.publish(staged)
-            return
-        for pending in fresh:
-            self._backend.put(blob_key(pending.ingested.digest, self.intent), self._sent(pending), create=False)
-
-    def _stage_again(self, pending: _Pending) -> Path:
-        """The digest was known, but no blob of it is safe to use: the bytes are needed after all."""
-        assert pending.source is not None
-        again = stage_file(pending.source, self._scratch.file(), self._algorithms)
-        assert again.temporary is not None
-        self._temporaries.append(again.temporary)
-        if again.digest != pending.ingested.digest:
-            raise FileChanged(f"{pending.source} changed while it was being logged; log it again")
-        return again.temporary
-
-    def _sent(self, pending: _Pending) -> Iterable[bytes]:
-        """The bytes for an upload, hashed again while they are sent; a difference stops the upload."""
-        source = pending.ingested.temporary or pending.source
-        assert source is not None
-        hasher = Hasher()
-        with open(source, "rb") as file:
-            while chunk := file.read(_READ):
-                hasher.update(chunk)
-                yield chunk
-        if hasher.digest() != pending.ingested.digest:
-            raise FileChanged(f"{source} changed while it was being logged; log it again")
-
-
-def _readiness(pending: _Pending) -> int:
-    """Of several with one digest, the one that is easiest to store is best: staged, else to be read, else known."""
-    return 2 if pending.ingested.temporary is not None else 1 if pending.source is not None else 0
+    def _place_pending(self) -> None:
+        if self._pending:
+            for entry in self._placement.place(self._pending):
+                self._records[entry.path] = Record(self.intent, entry.path, entry)
+            self._pending.clear()

@@ -2,8 +2,8 @@
 
 Facts of MLflow 3.17's `mlflow/transformers/{flavor_config,model_io}.py`: such a model has a repository and a commit
 for itself and for each component; a complete one has its checkpoint in `model/` and its components in
-`components/<component>/`, and its flavor says so by `model_binary`. The adapter of a PEFT model is always stored, in
-`peft/`; what is referenced, and belongs in `model/`, is its base model.
+`components/<component>/`, and its flavor says so by `model_binary`. The adapter of a PEFT model is always stored,
+in `peft/`; what is referenced, and belongs in `model/`, is its base model.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NOT_LOADED = re.compile(
 _WEIGHTS = (
     # In the order in which transformers looks: one file, or an index and shards; safetensors before pickles.
     ("model.safetensors", None),
-    # An index may name its shards anything (`layers-7.safetensors`, `model.safetensors-00001-of-00014.safetensors`).
+    # An index may name its shards anything (`layers-7.safetensors`, `model.safetensors-1-of-14.safetensors`).
     # One too many costs its bytes, one too few the model; so all are taken that are not known to be something else.
     ("model.safetensors.index.json", re.compile(r"(?!consolidated|adapter_model|optimizer)[^/]+\.safetensors\Z")),
     ("pytorch_model.bin", None),

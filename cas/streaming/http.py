@@ -13,24 +13,22 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
 from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 from urllib3.exceptions import HTTPError
 
 from cas.errors import OriginChanged, OriginGated, OriginGone, SourceError, SourceUnavailable
 from cas.streaming.addresses import is_private
+from cas.streaming.connections import let_go, manager_for
 
 TIMEOUT = 10.0
 """Seconds without a byte after which a connection is given up (huggingface_hub's own default)."""
 TRICKLE_SECONDS = 30.0
 TRICKLE_BYTES = 64 << 10
 """A connection that brings fewer bytes than this in that many seconds is given up, too."""
-_CONNECTIONS = 32  # kept open for reuse, to one host
 _HOPS = 5
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -103,7 +101,7 @@ class HttpRemote:
                 response.close()
                 raise self._refusal(response, url)
             target = urljoin(url, response.headers.get("Location", ""))
-            _let_go(response)
+            let_go(response)
             self._check_linked(response)
             self._check_target(target)
             url = target
@@ -118,7 +116,7 @@ class HttpRemote:
         if self._authorization and _origin(url) == _origin(self._url):
             headers["Authorization"] = self._authorization
         try:
-            return _manager(os.getpid(), _proxy_for(url)).request(
+            return manager_for(url).request(
                 "GET", url, headers=headers, preload_content=False, redirect=False, retries=False,
                 timeout=urllib3.Timeout(connect=self._timeout, read=self._timeout),
             )  # fmt: skip
@@ -212,7 +210,7 @@ class HttpBody:
 
     def close(self) -> None:
         # Whole bodies give their connection back; the rest of a broken one is not worth waiting for.
-        _let_go(self._response)
+        let_go(self._response)
 
     def abort(self) -> None:
         with suppress(ValueError, OSError, RuntimeError):  # not possible, or over already: then its timeout ends it
@@ -232,30 +230,6 @@ class HttpBody:
                 raise SourceUnavailable(f"{self._name}: {self._received - bytes_then} bytes in {elapsed:.0f} s")
             self._mark = (time.monotonic(), self._received)
         return data
-
-
-def _let_go(response: urllib3.BaseHTTPResponse) -> None:
-    """Give the connection back if it can be used again."""
-    if response.length_remaining == 0:
-        response.drain_conn()  # reads nothing, and so finds the end: before, it could not be used again
-        response.release_conn()
-    else:
-        response.close()
-
-
-@lru_cache(maxsize=8)
-def _manager(_process: int, proxy: str | None) -> urllib3.PoolManager:
-    """Connections of this process: a forked child must not share sockets with its parent."""
-    if proxy is None:
-        return urllib3.PoolManager(maxsize=_CONNECTIONS)
-    return urllib3.ProxyManager(proxy, maxsize=_CONNECTIONS)
-
-
-def _proxy_for(url: str) -> str | None:
-    parts, proxies = urlsplit(url), getproxies()
-    if proxy_bypass(parts.hostname or ""):
-        return None
-    return proxies.get(parts.scheme) or proxies.get("all")
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

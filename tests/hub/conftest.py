@@ -7,11 +7,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from huggingface_hub import close_session, hf_hub_download
 
 from tests.support.hub import LoopbackHub
 
 MODEL = "acme/model"
 WEIGHTS = "model.safetensors"
+
+
+@pytest.fixture(autouse=True)
+def _own_connections() -> Iterator[None]:
+    """The client keeps connections for the whole process, open to hubs that are gone."""
+    yield
+    close_session()
 
 
 @pytest.fixture
@@ -34,7 +42,6 @@ def hub(files: Path) -> Iterator[LoopbackHub]:
 @pytest.fixture
 def download(hub: LoopbackHub, tmp_path: Path) -> Callable[..., bytes]:
     """``download(filename, token=..., repo_id=...)``: the file's bytes; without a token, none of the user's."""
-    from huggingface_hub import hf_hub_download
 
     def download(filename: str, *, token: str | bool = False, repo_id: str = MODEL) -> bytes:
         cache = tmp_path / "cache"

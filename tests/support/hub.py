@@ -220,7 +220,9 @@ class LoopbackHub:
             name = "/".join(parts[:count])
             if new := self.access.new_name(name):
                 target = request.path.replace(f"/{name}", f"/{new}", 1)
-                return Reply(HTTPStatus.TEMPORARY_REDIRECT, {"Location": target})
+                query = urlencode(request.query, doseq=True)
+                location = f"{target}?{query}" if query else target
+                return Reply(HTTPStatus.TEMPORARY_REDIRECT, {"Location": location})
             if repo := self._repos.get(name):
                 refusal = self.access.refusal(name, request.headers, file=parts[count : count + 1] == ["resolve"])
                 return (
@@ -284,6 +286,9 @@ class LoopbackHub:
         return Reply(HTTPStatus.FOUND, headers)
 
     def _serve_cdn(self, request: Request, parts: list[str]) -> Reply:
+        # A signed address is credentials already; storage refuses a second kind, so a leaked token is loud.
+        if "authorization" in request.headers:
+            return Reply(HTTPStatus.BAD_REQUEST)
         match parts:
             case ["cdn", sha256] if sha256 in self._on_cdn:
                 return _serve_bytes(request, self._on_cdn[sha256], sha256, {})

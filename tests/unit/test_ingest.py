@@ -10,7 +10,7 @@ import pytest
 from blake3 import blake3
 
 import cas
-from cas import ingest
+from cas import ingest, staging
 from cas.digest import digest_of
 from cas.errors import FileChanged, InvalidInput
 from cas.userfile import UserFile
@@ -87,7 +87,7 @@ def test_a_stream_that_fails_leaves_nothing(tmp_path: Path):
         raise ConnectionError("cut")
 
     with pytest.raises(ConnectionError):
-        ingest.stage_stream(broken(), tmp_path / "private", ("blake3",))
+        staging.stage_stream(broken(), tmp_path / "private", ("blake3",))
     assert not (tmp_path / "private").exists()
 
 

@@ -1,0 +1,135 @@
+"""Giving bytes a blob, safely from every collector: steps 2 to 5 of the protocol in :mod:`cas.writer`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from cas.blobs import Blobs
+from cas.digest import Digest, Hasher
+from cas.errors import BlobNotFound, FileChanged
+from cas.ingest import Ingested, stage_file
+from cas.intent import condemned_keys
+from cas.keys import CONDEMNED, blob_key
+from cas.manifest import Entry
+from cas.scratch import Scratch
+
+_READ = 1 << 20
+
+
+class Pending(NamedTuple):
+    """A path that will have a blob: of bytes that are already private, still with the user, or only known by
+    digest. The last kind is a reference, if it has an origin, as long as the store has no such blob."""
+
+    path: str
+    ingested: Ingested
+    source: Path | None = None
+    origin: str | None = None
+
+    @property
+    def is_at_hand(self) -> bool:
+        return self.ingested.temporary is not None or self.source is not None
+
+
+class Placement:
+    """Places the bytes of one intent. ``announce`` puts the intent with the pins it is given; private files that
+    are made on the way are added to ``temporaries``."""
+
+    def __init__(
+        self,
+        blobs: Blobs,
+        intent: str,
+        *,
+        algorithms: tuple[str, ...],
+        scratch: Scratch,
+        announce: Callable[[tuple[str, ...]], None],
+        temporaries: list[Path],
+    ) -> None:
+        self._blobs = blobs
+        self._backend = blobs.backend
+        self._local = blobs.local
+        self._intent = intent
+        self._algorithms = algorithms
+        self._scratch = scratch
+        self._announce = announce
+        self._temporaries = temporaries
+
+    def place(self, all_pending: Sequence[Pending]) -> list[Entry]:
+        """Give every pending path a blob, an old one that is safe or a new one; returns their entries.
+
+        Raises :class:`BlobNotFound` for one that is only known by its digest, has no origin, and is not here.
+        """
+        by_digest: dict[Digest, Pending] = {}
+        for pending in sorted(all_pending, key=_readiness):
+            by_digest[pending.ingested.digest] = pending
+        old = {digest: self._blobs.candidates(digest) for digest in by_digest}
+        pins = tuple(key for keys in old.values() for key in keys)
+        if pins:
+            self._announce(pins)
+        condemned = self._condemned() if pins else frozenset()
+        stored: dict[Digest, str] = {}
+        fresh: list[Pending] = []
+        for digest, pending in by_digest.items():
+            for key in old[digest]:
+                if key not in condemned and self._blobs.is_usable(key, pending.ingested.size):
+                    stored[digest] = key
+                    break
+            else:
+                if pending.is_at_hand:
+                    fresh.append(pending)
+                    stored[digest] = blob_key(digest, self._intent)
+                elif pending.origin is None:
+                    raise BlobNotFound(f"{self._backend.name} holds no blob {digest} for {pending.path!r} any more")
+        self._store(fresh)
+        entries = []
+        for pending in all_pending:
+            digests, digest, size = pending.ingested.digests, pending.ingested.digest, pending.ingested.size
+            for algorithm in self._algorithms[1:]:
+                if pending.is_at_hand:
+                    self._blobs.add_alias(digests[algorithm], self._intent, digest)
+            entries.append(Entry(pending.path, size, digest, pending.origin, stored.get(digest)))
+        return entries
+
+    def _condemned(self) -> frozenset[str]:
+        lists = (condemned_keys(key, self._backend.read(key)) for key in self._backend.keys(CONDEMNED))
+        return frozenset[str]().union(*lists)
+
+    def _store(self, fresh: list[Pending]) -> None:
+        if self._local is not None:
+            staged = []
+            for pending in fresh:
+                temporary = pending.ingested.temporary or self._stage_again(pending)
+                staged.append((temporary, blob_key(pending.ingested.digest, self._intent)))
+            if staged:
+                self._local.publish(staged)
+            return
+        for pending in fresh:
+            self._backend.put(blob_key(pending.ingested.digest, self._intent), self._sent(pending), create=False)
+
+    def _stage_again(self, pending: Pending) -> Path:
+        """The digest was known, but no blob of it is safe to use: the bytes are needed after all."""
+        assert pending.source is not None
+        again = stage_file(pending.source, self._scratch.file(), self._algorithms)
+        assert again.temporary is not None
+        self._temporaries.append(again.temporary)
+        if again.digest != pending.ingested.digest:
+            raise FileChanged(f"{pending.source} changed while it was being logged; log it again")
+        return again.temporary
+
+    def _sent(self, pending: Pending) -> Iterable[bytes]:
+        """The bytes for an upload, hashed again while they are sent; a difference stops the upload."""
+        source = pending.ingested.temporary or pending.source
+        assert source is not None
+        hasher = Hasher()
+        with open(source, "rb") as file:
+            while chunk := file.read(_READ):
+                hasher.update(chunk)
+                yield chunk
+        if hasher.digest() != pending.ingested.digest:
+            raise FileChanged(f"{source} changed while it was being logged; log it again")
+
+
+def _readiness(pending: Pending) -> int:
+    """Of several with one digest, the one that is easiest to store is best: staged, else to be read, else known."""
+    return 2 if pending.ingested.temporary is not None else 1 if pending.source is not None else 0
