@@ -38,6 +38,18 @@ def make_small_files(directory: Path, count: int, smallest: int, largest: int) -
     return total
 
 
+def make_checkpoint(directory: Path, size: int, shards: int) -> None:
+    """A real checkpoint of transformers of about ``size`` bytes. Imports torch: run it apart."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    from tests.support.models import tiny_llama
+
+    tiny_llama(directory, megabytes=max(1, size // 1_000_000), shards=shards)
+
+
+def weights_size(directory: Path) -> int:
+    return sum(shard.stat().st_size for shard in directory.glob("*.safetensors"))
+
+
 def copy_tree(source: Path, target: Path) -> None:
     """New inodes with bytes of their own, as when a model is saved again: never by reflink, nor old times."""
     target.mkdir(parents=True)

@@ -11,9 +11,10 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -25,6 +26,7 @@ from benchmarks.places import Place, usage
 T = TypeVar("T")
 Operation = Callable[..., Callable[[], object]]
 _REPOSITORY = Path(__file__).resolve().parents[1]
+_LOOK_SECONDS = 0.02
 
 CORE = ("cas",)
 """What a sampler imports for a contender that needs no MLflow."""
@@ -69,6 +71,8 @@ class Sample:
     """The bytes the operation was about."""
     answer: Any = None
     """What the operation returned."""
+    temporary: int | None = None
+    """The most st_blocks that were seen below TMPDIR at once, if it was watched."""
 
 
 @dataclass(slots=True)
@@ -110,11 +114,13 @@ class Sampler:
     ) -> None:
         self._keep = keep
         self.work = Path(tempfile.mkdtemp(prefix="work-", dir=place.directory))
+        self.temporary = self.work / "tmp"
+        self.temporary.mkdir()
         self._place, self._contender, self._number = place, contender, number
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.child", *modules],
             cwd=_REPOSITORY,
-            env=_environment(self.work),
+            env=_environment(self.work, self.temporary),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -128,8 +134,10 @@ class Sampler:
         store: Path | None = None,
         sync: Path | None = None,
         logical: int | None = None,
+        watch: bool = False,
     ) -> Sample:
-        """Run ``operation(*arguments)``. ``sync`` is what a contender that syncs nothing wrote."""
+        """Run ``operation(*arguments)``. ``sync`` is what a contender that syncs nothing wrote. ``watch`` looks
+        into TMPDIR meanwhile, which costs a little of the machine's time: only where few files are in it."""
         answer = self.work / "answer.json"
         job = {
             "operation": f"{operation.__module__}:{operation.__qualname__}",
@@ -141,15 +149,17 @@ class Sampler:
         }
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(job) + "\n")
-        self._process.stdin.flush()
-        status = self._process.stdout.readline().strip()
+        with _watching(self.temporary if watch else None) as most:
+            self._process.stdin.write(json.dumps(job) + "\n")
+            self._process.stdin.flush()
+            status = self._process.stdout.readline().strip()
         found = json.loads(answer.read_text()) if answer.exists() else {}
         if status != "0" or "error" in found:
             raise RuntimeError(f"{self._contender}, {step}: exit status {status or 'none'}: {found.get('error')}")
         answer.unlink()
         stored = usage(store) if store else 0
-        return Sample(step, self._contender, self._number, stored=stored, logical=logical, **found)
+        found |= {"stored": stored, "logical": logical, "temporary": max(most) if watch else None}
+        return Sample(step, self._contender, self._number, **found)
 
     def close(self) -> None:
         assert self._process.stdin is not None
@@ -185,9 +195,27 @@ def rotated(rounds: int, contenders: Sequence[T]) -> Iterator[tuple[int, T]]:
             yield number, each
 
 
-def _environment(work: Path) -> dict[str, str]:
-    caches, temporary = work / "caches", work / "tmp"
-    temporary.mkdir()
+@contextmanager
+def _watching(directory: Path | None) -> Iterator[list[int]]:
+    """What was seen in use below ``directory``; the list is complete when the block is left."""
+    seen, ended = [0], threading.Event()
+
+    def look() -> None:
+        while directory is not None and not ended.wait(_LOOK_SECONDS):
+            with suppress(FileNotFoundError):  # gone between listing and looking
+                seen.append(usage(directory) - directory.stat().st_blocks * 512)
+
+    watcher = threading.Thread(target=look, daemon=True)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def _environment(work: Path, temporary: Path) -> dict[str, str]:
+    caches = work / "caches"
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("CAS_", "MLFLOW_"))}
     return inherited | {
         "CAS_STAT_CACHE": str(caches / "stat.sqlite3"),

@@ -11,6 +11,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 REPO = "bench/llama"
+REQUIREMENTS = ["torch", "transformers"]
+"""Given to MLflow, so that it infers none."""
 _RANGE, _READ, _CONNECTIONS = 8 << 20, 1 << 20, 8
 
 Run = Callable[[], object]
@@ -24,6 +26,7 @@ def enter(endpoint: str, work: str) -> None:
     assert known is None or endpoint == known.ENDPOINT, "it was imported too early"
     os.environ.update(environment(endpoint, Path(work) / "hf"))
     os.environ["CAS_CACHE"] = str(Path(work) / "cas-cache")
+    os.environ["CAS_STAT_CACHE"] = str(Path(work) / "stat.sqlite3")
 
 
 def stream(endpoint: str, work: str) -> Run:
@@ -43,10 +46,12 @@ def stream(endpoint: str, work: str) -> Run:
 
 
 def snapshot(endpoint: str, work: str) -> Run:
+    """With its defaults, into an empty cache."""
     enter(endpoint, work)
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
 
-    return lambda: snapshot_download(REPO)
+    HfApi().model_info(REPO)  # its client is set up by the first request; that of the others is, too
+    return lambda: str(snapshot_download(REPO))
 
 
 def link(endpoint: str, work: str) -> Run:
@@ -115,7 +120,7 @@ def log_stock(endpoint: str, work: str) -> str:
     mlflow.set_tracking_uri(f"sqlite:///{work}/mlflow.db")
     mlflow.set_experiment(experiment_id=mlflow.create_experiment("bench", f"cas://{work}/store/1"))
     pipeline = transformers.pipeline("text-generation", model=REPO, device="cpu")
-    info = mlflow.transformers.log_model(pipeline, name="m", save_pretrained=False, pip_requirements=["torch"])
+    info = mlflow.transformers.log_model(pipeline, name="m", save_pretrained=False, pip_requirements=REQUIREMENTS)
     return str(info.model_uri)
 
 

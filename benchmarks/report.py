@@ -25,6 +25,7 @@ from benchmarks.stats import Spread, durable, paired_ratio, spread, wall
 _PACKAGES = ("mlflow-cas", "mlflow", "blake3", "xxhash")
 _TIMES = ("time", "incl. sync", "GB/s", "÷ cas", "synced ÷", "CPU s")
 _COLUMNS = ("", *_TIMES, "to disk", "grown", "stored", "peak memory")
+_WATCHED = "in TMPDIR"
 _SIZES = ("disk_written", "grown", "stored")
 _NOTES = """\
 Times: median (least - most), each of a process of its own; imports and set-up are not in them. Ratios are medians
@@ -34,6 +35,7 @@ contender itself syncs nothing. GB/s are bytes logged or loaded, moved or not. S
 st_blocks (on the private XFS: used blocks) say the operation took; `stored` what the store holds after it, each
 inode once, shared extents as often as they are shared. Peak memory is VmHWM, in brackets before the operation:
 Python with what the contender imports. For cp it is that of the Python that starts it, more than its own.
+`in TMPDIR` is the most that st_blocks said was there at once, looked at fifty times a second.
 Writing to fresh memory costs several times more on some virtual machines until the host has given them all of
 theirs: compare contenders of one run, and distrust one with a wide spread."""
 
@@ -54,7 +56,8 @@ class Report:
     def result(self, result: Result) -> None:
         self._results.append(asdict(result))
         self._console.print(f"\n[bold]{result.question}[/]\non {result.place}")
-        table = Table(*_COLUMNS, box=None, pad_edge=False)
+        watched = any(each.temporary is not None for each in result.samples)
+        table = Table(*_COLUMNS, *((_WATCHED,) if watched else ()), box=None, pad_edge=False)
         for column in table.columns[1:]:
             column.justify, column.no_wrap = "right", True
         for step in dict.fromkeys(each.step for each in result.samples):
@@ -121,6 +124,11 @@ def _row(result: Result, taken: Sequence[Sample], contender: str) -> list[str]:
         f"{spread(each.cpu for each in own).median:.2f}",
         *(_bytes(spread(getattr(each, name) for each in own).median) for name in _SIZES),
         f"{_bytes(memory)} ({_bytes(spread(each.memory_before for each in own).median)})",
+        *(
+            (_bytes(spread(watched).median),)
+            if (watched := [e.temporary for e in own if e.temporary is not None])
+            else ()
+        ),
     ]
 
 

@@ -145,6 +145,10 @@ class ArtifactRoot:
         except (BlobNotFound, BlobDamaged):
             return False
 
+    def is_near(self, entry: Entry) -> bool:
+        """Whether an entry can be read without fetching it from its origin first."""
+        return self.is_held(entry) or (entry.origin is not None and self.store.cache.find(entry) is not None)
+
     def checkout(
         self, path: str, destination: Path | str, *, disposable: bool = False, strip: str = ""
     ) -> CheckoutReport:

@@ -23,7 +23,7 @@ from pathlib import Path
 from cas.atomic import remove
 from cas.backends import SupportsLocalFiles
 from cas.blobs import Blobs
-from cas.errors import FileChanged, InvalidInput, OriginChanged
+from cas.errors import CasError, FileChanged, InvalidInput, OriginChanged
 from cas.ingest import Ingested, share_file
 from cas.keys import blob_key
 from cas.locks import exclusive
@@ -74,6 +74,7 @@ class Fetcher:
         self._local: SupportsLocalFiles = blobs.local
         self._copies = copies
         self._patience = patience
+        self._stopped = False
 
     def fetch(self, entries: Iterable[Entry], intent: str) -> FetchReport:
         """Have the bytes of all ``entries`` here. Those of other digests go on if one fails; then its error is
@@ -97,7 +98,9 @@ class Fetcher:
             try:
                 for entry, result in results:
                     report.add(result.result(), entry.size)
-            except BaseException:
+            except BaseException as error:
+                if not isinstance(error, Exception):
+                    self._stopped = True  # Ctrl-C: the others stop at their next piece, which they have recorded
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
         return report
@@ -144,8 +147,14 @@ class Fetcher:
         try:
             with closing(source.open(entry.origin, entry.digest, entry.size)) as remote, closing(bar):
                 patience = Patience() if self._patience is None else Patience(self._patience)
+
+                def advance(count: int) -> None:
+                    if self._stopped:
+                        raise CasError(f"fetching {entry.origin} was stopped; it can be gone on with")
+                    bar.update(count)
+
                 try:
-                    digests = stream(remote, journal, entry.digest, advance=bar.update, patience=patience)
+                    digests = stream(remote, journal, entry.digest, advance=advance, patience=patience)
                 except OriginChanged:
                     journal.discard()
                     raise

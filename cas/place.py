@@ -90,6 +90,11 @@ class Place:
         root, inside = self._locate(path)
         return root.local_path(root.entry(inside))
 
+    def is_near(self, path: str) -> bool:
+        """Whether the file at ``path`` can be read without fetching it first. Raises :class:`PathNotFound`."""
+        root, inside = self._locate(path)
+        return root.is_near(root.entry(inside))
+
     def checkout(self, path: str, destination: Path, *, disposable: bool) -> builtins.list[CheckoutReport]:
         """Write out the file, or everything below the directory, ``path``; names keep their path from this place.
 

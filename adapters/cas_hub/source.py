@@ -78,11 +78,12 @@ class HubSource:
     def check(self, origin: str, digest: Digest, size: int) -> OriginStatus:
         """By the listing of the commit, and by asking for the file itself: a gated repository may be listed."""
         parsed = HubOrigin.parse(origin)
-        remote = self.open(origin, digest, size)
 
         def ask() -> OriginStatus:
-            with closing(remote), closing(remote.open_range(0, 1) if size else remote.open_range(0, 0)):
-                return OriginStatus.OK
+            if size:
+                with closing(self.open(origin, digest, size).open_range(0, 1)):
+                    pass
+            return OriginStatus.OK
 
         try:
             self._check_online(origin)

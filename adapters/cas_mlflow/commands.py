@@ -11,7 +11,7 @@ from typing import NamedTuple
 import click
 
 from cas.artifact_root import ArtifactRoot
-from cas.errors import OriginGated, OriginGone
+from cas.errors import OriginGated, OriginGone, OriginMoved
 from cas.fetch import How
 from cas.paths import join
 from cas.references import check as check_references
@@ -137,4 +137,6 @@ def _status_of_stock(root: ArtifactRoot, directory: str) -> str:
         return OriginStatus.GATED.value
     except OriginGone:
         return OriginStatus.GONE.value
+    except OriginMoved:
+        return OriginStatus.CHANGED.value
     return OriginStatus.OK.value

@@ -127,13 +127,19 @@ class CasArtifactRepository(ArtifactRepository, StreamUploadMixin):  # type: ign
             return self._place.is_directory(self._existing(artifact_path))
 
     def get_local_path(self, artifact_path: str) -> str | None:
-        """A file with the artifact's own name, for a server to send; it must only be read."""
+        """A file with the artifact's own name, for a server to send; it must only be read.
+
+        None for a reference that has to be fetched first: a server asks from its event loop, which must not wait,
+        and then downloads in a thread.
+        """
         from cas_mlflow.views import view_of
 
         with mlflow_errors():
             path = self._existing(artifact_path)
             if self._place.entry(path) is None and self._place.is_directory(path):
                 raise IsADirectoryError(path)
+            if self._place.entry(path) is not None and not self._place.is_near(path):
+                return None
             return str(view_of(self._place, path))
 
     def download_artifacts(self, artifact_path: str | None, dst_path: str | None = None) -> str:
