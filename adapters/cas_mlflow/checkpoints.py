@@ -10,6 +10,7 @@ import mlflow
 from mlflow.models import Model
 from mlflow.models.model import MLMODEL_FILE_NAME, ModelInfo
 
+from cas_mlflow.components import add_preprocessor, lend_tokenizer, take_tokenizer
 from cas_mlflow.locations import experiment_location
 from cas_mlflow.staging import Stage, staged
 
@@ -57,11 +58,16 @@ class _Transformers:
 
     def save_model(self, *, path: str, mlflow_model: Model, **options: Any) -> None:
         """What MLflow would write of the real thing: its size, and where it came from."""
+        lent = lend_tokenizer(self._stage.path)
         mlflow.transformers.save_model(path=path, mlflow_model=mlflow_model, **options)
-        renamed = self._name_source(Path(path, _LICENSE))
+        flavor = mlflow_model.flavors[mlflow.transformers.FLAVOR_NAME]
+        difference = self._stage.missing_bytes + self._name_source(Path(path, _LICENSE))
+        if lent:
+            difference -= take_tokenizer(Path(path), flavor, mlflow_model)
+        difference += add_preprocessor(self._stage.path, Path(path), flavor)
         if mlflow_model.model_size_bytes is not None:
-            mlflow_model.model_size_bytes += self._stage.missing_bytes + renamed
-        mlflow_model.flavors[mlflow.transformers.FLAVOR_NAME][_NAME] = self._source
+            mlflow_model.model_size_bytes += difference
+        flavor[_NAME] = self._source
         mlflow_model.save(os.path.join(path, MLMODEL_FILE_NAME))
 
     def _name_source(self, file: Path) -> int:

@@ -349,3 +349,50 @@ def log_under_file_size_limit(checkpoint: Path, limit: int) -> Logged:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     return log_checkpoint(checkpoint)
+
+
+def make_vision_checkpoint(directory: Path) -> list[str]:
+    """A checkpoint of a model that reads no text, and the labels it gives a picture, best first."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 4}
+    config = transformers.ViTConfig(**sizes, image_size=32, patch_size=8, num_labels=3)
+    transformers.ViTForImageClassification(config).save_pretrained(directory)
+    transformers.ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(directory)
+    return _labels(transformers.pipeline("image-classification", model=str(directory)))
+
+
+def classify(uri: str) -> list[str]:
+    import mlflow
+
+    return _labels(mlflow.transformers.load_model(uri))
+
+
+def _labels(pipeline: Any) -> list[str]:
+    import numpy as np
+    from PIL import Image
+
+    pixels = (np.arange(32 * 32 * 3) % 255).astype("uint8").reshape(32, 32, 3)
+    return [f"{each['label']} {each['score']:.5f}" for each in pipeline(Image.fromarray(pixels))]
+
+
+def log_vision_checkpoint(directory: Path) -> str:
+    import cas_mlflow
+
+    return str(
+        cas_mlflow.log_checkpoint(
+            directory, name="vision", task="image-classification", pip_requirements=REQUIREMENTS
+        ).model_uri
+    )
+
+
+def log_vision_reference(repo_id: str) -> str:
+    import cas_mlflow
+
+    return str(
+        cas_mlflow.log_reference(
+            repo_id, name="vision", task="image-classification", pip_requirements=REQUIREMENTS
+        ).model_uri
+    )

@@ -81,6 +81,17 @@ def test_any_flavor_can_log_a_stage(direct: Site, llama: Checkpoint, tmp_path: P
     assert direct.call_fresh(tmp_path, clients.predict, uri) == {uri: str(llama.size)}
 
 
+def test_a_model_that_reads_no_text_is_logged_too(direct: Site, tmp_path: Path) -> None:
+    labels = direct.call(clients.make_vision_checkpoint, tmp_path / "vit")
+    direct.hub.add_repo("acme/vit", tmp_path / "vit")
+    checkpoint = direct.call(clients.log_vision_checkpoint, tmp_path / "vit")
+    reference = direct.call(clients.log_vision_reference, "acme/vit")
+    for uri in (checkpoint, reference):
+        assert direct.call(clients.classify, uri) == labels
+        names = {path.name for path in direct.call(clients.download, uri).rglob("*")}
+        assert not {name for name in names if "tokenizer" in name}
+
+
 class TestPointersThatAreRefused:
     """Nothing is logged, and the error says why."""
 

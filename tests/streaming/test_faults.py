@@ -197,6 +197,15 @@ def test_a_redirect_that_promises_another_file_is_refused_before_a_byte_is_read(
     assert not [request for request in hub.log if request.on_cdn]
 
 
+def test_a_listing_that_changed_is_refused(hub, store, entry):
+    hub.tamper("acme/weights", entry.path, bytes(SIZE))
+    with pytest.raises(
+        OriginChanged, match=rf"acme/weights@.*model.safetensors is \w{{64}} now; {entry.digest.hex} was promised"
+    ):
+        fetch(store, entry)
+    assert nothing_is_left(store)
+
+
 def test_a_redirect_loop_ends(hub, store, entry):
     loop = faults.status(302, {"Location": "/acme/weights/again"})
     hub.fault = lambda request: None if request.on_cdn else loop
