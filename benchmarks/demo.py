@@ -132,7 +132,7 @@ def persist_and_register(way: Way, uri: str, store: Path) -> Row:
     seconds, added = time.monotonic() - start, stored_bytes(store) - stored
     logical = logical_bytes(store, way.experiment) - logical
     version = cas_mlflow.register_model(uri, REGISTERED).version
-    title = f"  {way.title.strip()}, persisted"
+    title = f"{' ' * (len(way.title) - len(way.title.strip()))}  the last one, persisted"
     return Row(title, f"models:/{REGISTERED}/{version}", logical, [added], [seconds])
 
 
