@@ -49,7 +49,7 @@ def test_what_was_recorded_is_not_asked_for_again(hub, store, entry, weights):
     assert part > 3
     hub.fault = counted = Counted()
     fetch(store, entry)
-    assert counted.bytes <= SIZE - part * PIECE
+    assert counted.bytes <= SIZE - (part - 1) * PIECE  # the last piece is a short one
     assert held(store, entry) == (weights / entry.path).read_bytes()
 
 
