@@ -41,7 +41,6 @@ _WEIGHTS = (
 )
 _VARIANT_INDEX = re.compile(r"model\.safetensors\.index\.([^/.]+)\.json\Z")
 _ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
-_SIZE = re.compile(r"^model_size_bytes: (\d+)(?=[ \t\r]*$)", re.MULTILINE)
 
 
 class HubNeed(NamedTuple):
@@ -104,16 +103,6 @@ def persisted(mlmodel: str, model_size_bytes: int) -> str:
     document["model_size_bytes"] = model_size_bytes
     text: str = yaml.safe_dump(document, default_flow_style=False)
     return text
-
-
-def with_size(mlmodel: str, difference: int) -> str:
-    """An MLmodel whose size is off by ``difference`` bytes, put right; nothing else changes, not even its layout.
-
-    One that states no size is returned as it is.
-    """
-    # Only a key of the document itself can stand at the start of a line: nested keys, and the lines of long texts,
-    # are indented.
-    return _SIZE.sub(lambda match: f"model_size_bytes: {int(match[1]) + difference}", mlmodel, count=1)
 
 
 def _flavor(mlmodel: str) -> dict[str, Any]:
