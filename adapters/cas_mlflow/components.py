@@ -1,8 +1,8 @@
 """Checkpoints of models that read no text, or not only text.
 
 MLflow (3.17) demands a tokenizer of every checkpoint that is logged by its path, and keeps no other component. So
-one without is given a makeshift tokenizer while MLflow looks, which is taken away again from what is logged. And what
-turns pictures or sound into tensors becomes a component, as when MLflow logs a pipeline.
+one without is given a makeshift tokenizer while MLflow looks, which is taken away again from what is logged.
+And what turns pictures or sound into tensors becomes a component, as when MLflow logs a pipeline.
 """
 
 from __future__ import annotations
