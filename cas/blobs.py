@@ -19,7 +19,8 @@ from cas.backends import Backend, SupportsLocalFiles
 from cas.digest import Digest, Hasher
 from cas.errors import BlobDamaged, BlobNotFound, KeyNotFound
 from cas.ingest import hash_sealed
-from cas.keys import BLOBS, QUARANTINE, alias_key, blobs_prefix, parse_blob_key, quarantine_key
+from cas.intent import condemned_keys
+from cas.keys import BLOBS, CONDEMNED, QUARANTINE, alias_key, blobs_prefix, parse_blob_key, quarantine_key
 from cas.reader import open_object
 
 _logger = logging.getLogger(__name__)
@@ -40,6 +41,11 @@ class Blobs:
     def aliases(self, digest: Digest) -> list[Digest]:
         """Other digests of the same bytes, as recorded under ``digest``."""
         return self._listing(digest)[1]
+
+    def condemned(self) -> frozenset[str]:
+        """Keys listed for deletion: whoever wants such a blob to stay has to write it anew."""
+        lists = (condemned_keys(key, self.backend.read(key)) for key in self.backend.keys(CONDEMNED))
+        return frozenset[str]().union(*lists)
 
     def add_alias(self, digest: Digest, intent: str, other: Digest) -> None:
         """Record that the bytes of ``digest`` lie under ``other``; both were computed over the same bytes."""

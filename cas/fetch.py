@@ -23,6 +23,7 @@ from pathlib import Path
 from cas.atomic import remove
 from cas.backends import SupportsLocalFiles
 from cas.blobs import Blobs
+from cas.digest import Digest
 from cas.errors import CasError, FileChanged, InvalidInput, OriginChanged
 from cas.ingest import Ingested, share_file
 from cas.keys import blob_key
@@ -86,7 +87,7 @@ class Fetcher:
         wanted = {entry.digest: entry for entry in entries}
         missing = []
         for entry in wanted.values():
-            if self._is_held(entry):
+            if self._is_held(entry.digest, entry.size):
                 report.add(How.HELD, entry.size)
             else:
                 missing.append(entry)
@@ -110,13 +111,15 @@ class Fetcher:
             raise InvalidInput(f"{entry.path!r} has no origin to fetch it from")
         source = source_of(entry.origin)
         with exclusive(self._directory(entry).with_suffix(".lock")):
-            if self._is_held(entry):
+            if self._is_held(entry.digest, entry.size):
                 return How.HELD
             how = self._link(entry, source, intent)
             return how or self._stream(entry, source, intent)
 
-    def _is_held(self, entry: Entry) -> bool:
-        return any(self._blobs.is_usable(key, entry.size) for key in self._blobs.candidates(entry.digest))
+    def _is_held(self, digest: Digest, size: int) -> bool:
+        """Whether there is a blob of ``digest`` that will stay."""
+        keys = set(self._blobs.candidates(digest))
+        return any(self._blobs.is_usable(key, size) for key in sorted(keys - self._blobs.condemned()))
 
     def _link(self, entry: Entry, source: Source, intent: str) -> How | None:
         """From a copy on this machine, if there is one, and it is what it claims to be."""
@@ -169,7 +172,7 @@ class Fetcher:
         only the alias is new."""
         assert ingested.temporary is not None
         blake3 = ingested.digests["blake3"]
-        if any(self._blobs.is_usable(key, entry.size) for key in self._blobs.candidates(blake3)):
+        if self._is_held(blake3, entry.size):
             remove([ingested.temporary])
             self._blobs.add_alias(entry.digest, intent, blake3)
             return

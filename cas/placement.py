@@ -10,8 +10,7 @@ from cas.blobs import Blobs
 from cas.digest import Digest, Hasher
 from cas.errors import BlobNotFound, FileChanged
 from cas.ingest import Ingested, stage_file
-from cas.intent import condemned_keys
-from cas.keys import CONDEMNED, blob_key
+from cas.keys import blob_key
 from cas.manifest import Entry
 from cas.scratch import Scratch
 
@@ -67,7 +66,7 @@ class Placement:
         pins = tuple(key for keys in old.values() for key in keys)
         if pins:
             self._announce(pins)
-        condemned = self._condemned() if pins else frozenset()
+        condemned = self._blobs.condemned() if pins else frozenset()
         stored: dict[Digest, str] = {}
         fresh: list[Pending] = []
         for digest, pending in by_digest.items():
@@ -90,10 +89,6 @@ class Placement:
                     self._blobs.add_alias(digests[algorithm], self._intent, digest)
             entries.append(Entry(pending.path, size, digest, pending.origin, stored.get(digest)))
         return entries
-
-    def _condemned(self) -> frozenset[str]:
-        lists = (condemned_keys(key, self._backend.read(key)) for key in self._backend.keys(CONDEMNED))
-        return frozenset[str]().union(*lists)
 
     def _store(self, fresh: list[Pending]) -> None:
         if self._local is not None:

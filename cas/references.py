@@ -26,8 +26,11 @@ class Checked(NamedTuple):
 
 
 def references(root: ArtifactRoot, path: str = "") -> list[Entry]:
-    """The entries at or below ``path`` that the store has not got the bytes of, and an origin."""
-    return [entry for entry in root.manifest().below(path) if entry.origin and not root.is_held(entry)]
+    """The entries at or below ``path`` that have an origin, and no blob of their own.
+
+    Bytes that are here because another model has them do not count: they go when that model does.
+    """
+    return [entry for entry in root.manifest().below(path) if entry.origin and not _is_kept(root, entry)]
 
 
 def reference_roots(store: Store, below: str = "") -> Iterator[tuple[ArtifactRoot, list[Entry]]]:
@@ -57,13 +60,20 @@ def persist(root: ArtifactRoot, path: str = "") -> FetchReport:
     """
     report = FetchReport()
     entries = [entry for entry in root.manifest().below(path) if entry.origin]
-    missing = [entry for entry in entries if not root.is_held(entry)]
+    missing = [entry for entry in entries if not _is_kept(root, entry)]
     if missing:
         report = persist_files(root, missing)
     held = {entry.digest: entry for entry in entries if entry.digest not in {each.digest for each in missing}}
     for entry in held.values():
         report.add(How.HELD, entry.size)
     return report
+
+
+def _is_kept(root: ArtifactRoot, entry: Entry) -> bool:
+    """Whether the entry names a blob, which keeps it from being collected, and that blob is whole."""
+    if entry.blob is None:
+        return entry.inline is not None
+    return root.store.blobs.is_usable(entry.blob, entry.size)
 
 
 def persist_files(

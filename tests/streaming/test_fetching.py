@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -121,6 +122,26 @@ def test_a_blob_that_is_gone_is_had_from_its_origin_again(hub, store, entry, wei
         assert file.read() == (weights / entry.path).read_bytes()
     persist(root)
     assert len(blobs(store)) == 1
+
+
+def test_a_model_whose_bytes_another_one_keeps_gets_a_claim_of_its_own(hub, store, entry):
+    later = reference(store, entry, "later")
+    persist(reference(store, entry))
+    assert references(later) == [later.entry(entry.path)]
+    hub.fault = counted = Counted()
+    assert persist(later).bytes == {How.HELD: SIZE}
+    assert counted.bytes == 0
+    assert [later.entry(entry.path).blob] == blobs(store)
+
+
+def test_a_blob_that_is_listed_for_deletion_is_not_relied_on(hub, store, entry):
+    persist(reference(store, entry))
+    (doomed,) = blobs(store)
+    store.backend.put(f"condemned/{new_ulid()}.json", [json.dumps({"keys": [doomed]}).encode()], create=True)
+    root = reference(store, entry, "another")
+    assert root.entry(entry.path).blob is None
+    persist(root)
+    assert root.entry(entry.path).blob in set(blobs(store)) - {doomed}
 
 
 def test_a_pinned_digest_without_origin_must_be_here_at_the_commit(store):
