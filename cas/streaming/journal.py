@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 import xxhash
@@ -51,10 +52,10 @@ class Journal:
             os.close(self.descriptor)
             raise
 
-    def record(self, index: int, mark: str) -> None:
-        """A piece was written. One short write to a file opened for appending is never torn by other threads."""
-        os.write(self._lines, b"%d %s\n" % (index, mark.encode()))
-        self.marks[index] = mark
+    def record(self, marks: Mapping[int, str]) -> None:
+        """Pieces were written. One short write to a file opened for appending is never torn by other threads."""
+        os.write(self._lines, "".join(f"{index} {mark}\n" for index, mark in marks.items()).encode())
+        self.marks.update(marks)
 
     def matches(self, index: int, data: Buffer) -> bool:
         """Whether ``data`` are the bytes that were recorded for a piece."""

@@ -55,7 +55,9 @@ class Plan:
                 if self._next == len(self._states):
                     self._starved.notify_all()  # reserves need not wait for work that will not come
                     return None
-                if self._next < self._hashed + self._window and (self._starving or not reserve):
+                # Whole spans: many short requests at the edge of the window would cost more than a short wait.
+                end = min(self._next + self._span, len(self._states))
+                if end <= self._hashed + self._window and (self._starving or not reserve):
                     return self._take(endless=endless)
                 (self._starved if reserve else self._room).wait()
 
@@ -121,7 +123,7 @@ class Plan:
         first, state = self._next, self._states[self._next]
         limit = len(self._states)
         if not endless:
-            limit = min(limit, first + self._span, self._hashed + self._window)
+            limit = min(limit, first + self._span)
         stop = first
         while stop < limit and self._states[stop] == state:
             self._states[stop] = _CLAIMED

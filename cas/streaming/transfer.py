@@ -175,7 +175,7 @@ class _Receiving:
 
     def _put(self, data: bytes) -> None:
         write_all_at(self._journal.descriptor, data, self._position)
-        view = memoryview(data)
+        view, marks = memoryview(data), {}
         while view:
             index = self._position // PIECE
             end = min((index + 1) * PIECE, self._journal.size)
@@ -184,6 +184,9 @@ class _Receiving:
             self._position += len(part)
             view = view[len(part) :]
             if self._position == end:
-                self._journal.record(index, self._mark.hexdigest())
+                marks[index] = self._mark.hexdigest()
                 self._mark = xxhash.xxh3_128()
-                self._transfer._finish(index, end - index * PIECE)
+        if marks:
+            self._journal.record(marks)
+        for index in marks:
+            self._transfer._finish(index, min(PIECE, self._journal.size - index * PIECE))

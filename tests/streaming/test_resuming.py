@@ -78,7 +78,7 @@ def test_a_journal_that_says_nonsense_does_no_harm(hub, store, entry, weights, d
 
 def test_a_torn_line_is_no_line(directory):
     journal = Journal(directory, DIGEST, 10 * PIECE)
-    journal.record(3, mark_of(b"x"))
+    journal.record({3: mark_of(b"x")})
     journal.close()
     with (directory / "journal").open("ab") as file:
         file.write(b"4 0123")
@@ -90,7 +90,7 @@ def test_a_torn_line_is_no_line(directory):
 @pytest.mark.parametrize("other", [(DIGEST, 9 * PIECE), (Digest("sha256", "cd" * 32), 10 * PIECE)])
 def test_another_download_starts_anew(directory, other):
     journal = Journal(directory, DIGEST, 10 * PIECE)
-    journal.record(3, mark_of(b"x"))
+    journal.record({3: mark_of(b"x")})
     journal.close()
     again = Journal(directory, *other)
     assert not again.marks
@@ -100,7 +100,7 @@ def test_another_download_starts_anew(directory, other):
 @pytest.mark.parametrize("danger", ["writable by others", "another name", "a symlink"])
 def test_what_somebody_else_could_change_is_not_gone_on_with(directory, tmp_path, danger):
     journal = Journal(directory, DIGEST, 10 * PIECE)
-    journal.record(3, mark_of(b"x"))
+    journal.record({3: mark_of(b"x")})
     journal.close()
     data = directory / "data"
     if danger == "writable by others":
@@ -128,7 +128,7 @@ def test_a_directory_that_is_a_planted_link_is_an_error(directory, tmp_path):
 def test_pieces_match_by_their_bytes(directory):
     data = random.Random(1).randbytes(PIECE)
     journal = Journal(directory, DIGEST, PIECE)
-    journal.record(0, mark_of(data))
+    journal.record({0: mark_of(data)})
     assert journal.matches(0, data)
     assert not journal.matches(0, data[:-1] + bytes([data[-1] ^ 1]))
     journal.close()
