@@ -136,9 +136,10 @@ class CasArtifactRepository(ArtifactRepository, StreamUploadMixin):  # type: ign
 
         with mlflow_errors():
             path = self._existing(artifact_path)
-            if self._place.entry(path) is None and self._place.is_directory(path):
+            entry = self._place.entry(path)
+            if entry is None and self._place.is_directory(path):
                 raise IsADirectoryError(path)
-            if self._place.entry(path) is not None and not self._place.is_near(path):
+            if entry is not None and entry.origin is not None and not self._place.is_near(path):
                 return None
             return str(view_of(self._place, path))
 
