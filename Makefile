@@ -35,9 +35,10 @@ format: $(READY) ## rewrite the code as the formatter wants it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-system:          ## Debian packages some tests use (root): a browser, strace, XFS
+system:          ## Debian packages some tests use (root): a browser, strace, XFS, an S3 server
 	apt-get update -qq
-	apt-get install -y -qq --no-install-recommends chromium chromium-driver strace xfsprogs
+	apt-get install -y -qq --no-install-recommends chromium chromium-driver strace xfsprogs \
+		ceph-mon ceph-osd radosgw ceph-common
 
 clean:           ## remove the environment and what the targets made
 	rm -rf $(VENV) .demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

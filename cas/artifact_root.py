@@ -112,9 +112,15 @@ class ArtifactRoot:
         return self.open_entry(self.entry(path))
 
     def open_entry(self, entry: Entry) -> BinaryIO:
-        """Open an entry of this root's manifest. A reference is fetched into this user's cache first."""
+        """Open an entry of this root's manifest. A reference is fetched into this user's cache first.
+
+        What is in an object store, and not in the cache, is read by ranges as it is asked for: nothing else is
+        fetched, and nothing is verified, which only whole files can be.
+        """
         if entry.inline is not None:
             return io.BytesIO(self._read_inline(entry))
+        if self._is_remote and (near := self.store.cache.find(entry)) is not None:
+            return near.open("rb")
         try:
             return self.store.blobs.open(entry.digest, entry.size, entry.blob)
         except (BlobNotFound, BlobDamaged):
@@ -126,10 +132,12 @@ class ArtifactRoot:
     def local_path(self, entry: Entry) -> Path | None:
         """The store's own file with an entry's bytes, or the cache's, for reading only; None if there is none.
 
-        A reference is fetched into this user's cache first.
+        A reference, and what is in an object store, is fetched into this user's cache first.
         """
         if entry.inline is not None:
             return None
+        if self._is_remote:
+            return self._cached(entry)
         try:
             return self.store.blobs.local_path(entry.digest, entry.size, entry.blob)
         except (BlobNotFound, BlobDamaged):
@@ -146,8 +154,10 @@ class ArtifactRoot:
             return False
 
     def is_near(self, entry: Entry) -> bool:
-        """Whether an entry can be read without fetching it from its origin first."""
-        return self.is_held(entry) or (entry.origin is not None and self.store.cache.find(entry) is not None)
+        """Whether an entry can be read without fetching it first, from its origin or from the object store."""
+        if entry.inline is not None or (not self._is_remote and self.is_held(entry)):
+            return True
+        return (self._is_remote or entry.origin is not None) and self.store.cache.find(entry) is not None
 
     def checkout(
         self, path: str, destination: Path | str, *, disposable: bool = False, strip: str = ""
@@ -161,7 +171,7 @@ class ArtifactRoot:
         if not entries and path:
             raise PathNotFound(path, repr(self))
         # All at once, before the first file is written: they come in parallel, and if one cannot be had, none is.
-        self.store.cache.fetch(entry for entry in entries if entry.origin and not self.is_held(entry))
+        self.store.cache.fetch((entry for entry in entries if self._is_far(entry)), self.store.supply)
         modes = link_modes(disposable=disposable, override=link_override())
         with Checkout(Path(destination), modes) as checkout:
             for entry in entries:
@@ -193,14 +203,24 @@ class ArtifactRoot:
             # What was logged is committed: a fold that fails must not make it look as if it were not.
             _logger.warning("folding the fragments of %r failed; the next log call will try: %s", self, error)
 
+    @property
+    def _is_remote(self) -> bool:
+        return self.store.blobs.local is None
+
+    def _is_far(self, entry: Entry) -> bool:
+        """Whether an entry has to be in the cache to be checked out."""
+        if entry.inline is not None:
+            return False
+        return self._is_remote or (entry.origin is not None and not self.is_held(entry))
+
     def _cached(self, entry: Entry) -> Path | None:
-        """The bytes of a reference, fetched unless the cache has them; None if there is no origin to ask."""
-        if entry.origin is None:
+        """The cache's file with the bytes of an entry, fetched unless it has them; None if nobody can be asked."""
+        if entry.origin is None and not self._is_remote:
             return None
         cache = self.store.cache
         path = cache.find(entry)
         if path is None:
-            cache.fetch([entry])
+            cache.fetch([entry], self.store.supply)
             path = cache.find(entry)
         return path
 

@@ -18,7 +18,9 @@ from cas.errors import Damaged, KeyExists, NotFound
 from cas.fetch import Fetcher, FetchReport
 from cas.keys import STORE
 from cas.manifest import Entry
+from cas.scratch import Scratch
 from cas.settings import Settings
+from cas.supply import Supply
 from cas.ulid import new_ulid
 
 
@@ -27,7 +29,8 @@ class Cache:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._blobs = Blobs(LocalBackend(root))
+        self._backend = LocalBackend(root)
+        self._blobs = Blobs(self._backend)
 
     def find(self, entry: Entry) -> Path | None:
         """The cache's own file with an entry's bytes, for reading and linking only; None if it has none."""
@@ -41,7 +44,13 @@ class Cache:
         path = self.find(entry)
         return [] if path is None else [path]
 
-    def fetch(self, entries: Iterable[Entry]) -> FetchReport:
+    @property
+    def scratch(self) -> Scratch:
+        """For trees of links to what is here."""
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self._backend.scratch
+
+    def fetch(self, entries: Iterable[Entry], supply: Supply) -> FetchReport:
         """Have the bytes of all ``entries``: each is fetched once per machine and user, by however many processes
         ask for it at once. Raises what :class:`cas.fetch.Fetcher` does."""
         entries = list(entries)
@@ -51,4 +60,4 @@ class Cache:
         with suppress(KeyExists):
             if not (self._root / STORE).exists():
                 self._blobs.backend.put(STORE, [Settings(str(uuid.uuid4())).encode()], create=True)
-        return Fetcher(self._blobs, patience=fetch_patience()).fetch(entries, new_ulid())
+        return Fetcher(self._blobs, supply, patience=fetch_patience()).fetch(entries, new_ulid())

@@ -40,6 +40,23 @@ def fetch_patience() -> float | None:
     return float(chosen) if chosen else None
 
 
+def object_client() -> str | None:
+    """``CAS_CLIENT``: what talks to object stores, ``obstore`` or ``fsspec``; None for the faster that is
+    installed."""
+    return os.environ.get("CAS_CLIENT") or None
+
+
+def s3_endpoint() -> str | None:
+    """Where S3 is, if not at Amazon: MLflow's own variable, then those of AWS's tools."""
+    names = ("MLFLOW_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    return next((value for name in names if (value := os.environ.get(name))), None)
+
+
+def s3_ignores_tls() -> bool:
+    """``MLFLOW_S3_IGNORE_TLS``, as MLflow reads it: certificates are not checked."""
+    return os.environ.get("MLFLOW_S3_IGNORE_TLS", "").lower() in ("true", "1")
+
+
 def allowed_stores() -> list[str]:
     """``CAS_STORES``: further stores a server may open, separated by commas."""
     return [word.strip() for word in os.environ.get("CAS_STORES", "").split(",") if word.strip()]

@@ -22,6 +22,9 @@
     ├── PointerRefused                 a pointer file names bytes its writer did not have
     ├── FileChanged                    a file changed while it was read
     ├── IntentAborted                  a collector gave this writer up; nothing was committed
+    ├── StoreError                     an object store did not do what it was asked; nothing became visible
+    │   ├── StoreUnavailable           it did not answer, or not well, for long; trying again can help
+    │   └── StoreRefused               no permission, no bucket, credentials that are wrong or have expired
     └── SourceError                    an origin could not be read; nothing was published
         ├── SourceUnavailable          the source did not answer, or not well, for long; trying again can help
         ├── OriginGone (NotFound)      the repository, revision or file is not there, or is hidden from this user
@@ -147,6 +150,18 @@ class FileChanged(CasError):
 
 class IntentAborted(CasError):
     """A collector took this writer for dead and fenced it off; nothing was committed. Log again."""
+
+
+class StoreError(CasError):
+    """An object store did not do what it was asked. Nothing became visible by it."""
+
+
+class StoreUnavailable(StoreError):
+    """The object store does not answer, or not well, and was asked for long. Trying again later can help."""
+
+
+class StoreRefused(StoreError):
+    """The object store will not do it for these credentials, or has no such bucket. Asking again will not help."""
 
 
 class SourceError(CasError):

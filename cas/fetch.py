@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -24,24 +24,20 @@ from cas.atomic import remove
 from cas.backends import SupportsLocalFiles
 from cas.blobs import Blobs
 from cas.digest import Digest
-from cas.errors import CasError, FileChanged, InvalidInput, OriginChanged
+from cas.errors import BlobDamaged, CasError, FileChanged, InvalidInput, OriginChanged
 from cas.ingest import Ingested, share_file
 from cas.keys import blob_key
 from cas.locks import exclusive
 from cas.manifest import Entry
-from cas.sources import Source, source_of
 from cas.streaming.journal import Journal
 from cas.streaming.patience import Patience
 from cas.streaming.transfer import stream
+from cas.supply import Supply
 
 _logger = logging.getLogger(__name__)
 
 FILES_AT_ONCE = 2
 """sha256 keeps one core busy for each file; more connections come from within a file."""
-_ALGORITHMS = ("sha256", "blake3")
-
-Copies = Callable[[Entry], Iterable[Path]]
-"""Where on this machine an entry's bytes may lie, besides where its source knows of."""
 
 
 class How(StrEnum):
@@ -66,14 +62,14 @@ class FetchReport:
 
 
 class Fetcher:
-    """Fetches into the blobs of one local store. ``patience`` is in seconds without progress."""
+    """Fetches from ``supply`` into the blobs of one local store. ``patience`` is in seconds without progress."""
 
-    def __init__(self, blobs: Blobs, *, copies: Copies = lambda _: (), patience: float | None = None) -> None:
+    def __init__(self, blobs: Blobs, supply: Supply, *, patience: float | None = None) -> None:
         if blobs.local is None:
-            raise InvalidInput(f"{blobs.backend.name} is no local store; fetching into it is not supported yet")
+            raise InvalidInput(f"{blobs.backend.name} is no local store")
         self._blobs = blobs
         self._local: SupportsLocalFiles = blobs.local
-        self._copies = copies
+        self._supply = supply
         self._patience = patience
         self._stopped = False
 
@@ -107,25 +103,22 @@ class Fetcher:
         return report
 
     def _fetch(self, entry: Entry, intent: str) -> How:
-        if entry.origin is None:
-            raise InvalidInput(f"{entry.path!r} has no origin to fetch it from")
-        source = source_of(entry.origin)
         with exclusive(self._directory(entry).with_suffix(".lock")):
             if self._is_held(entry.digest, entry.size):
                 return How.HELD
-            how = self._link(entry, source, intent)
-            return how or self._stream(entry, source, intent)
+            return self._link(entry, intent) or self._stream(entry, intent)
 
     def _is_held(self, digest: Digest, size: int) -> bool:
         """Whether there is a blob of ``digest`` that will stay."""
         keys = set(self._blobs.candidates(digest))
         return any(self._blobs.is_usable(key, size) for key in sorted(keys - self._blobs.condemned()))
 
-    def _link(self, entry: Entry, source: Source, intent: str) -> How | None:
+    def _link(self, entry: Entry, intent: str) -> How | None:
         """From a copy on this machine, if there is one, and it is what it claims to be."""
-        for path in self._near(entry, source):
+        algorithms = self._supply.algorithms(entry)
+        for path in self._supply.copies(entry):
             try:
-                shared = share_file(path, self._local.scratch.file(), _ALGORITHMS)
+                shared = share_file(path, self._local.scratch.file(), algorithms)
             except (OSError, FileChanged, InvalidInput) as error:
                 if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise
@@ -139,25 +132,40 @@ class Fetcher:
             _logger.warning("%s claims to be %s, and is %s; it is not used", path, entry.digest, shared.digest)
         return None
 
-    def _near(self, entry: Entry, source: Source) -> list[Path]:
-        assert entry.origin is not None
-        return [*self._copies(entry), *source.local_copies(entry.origin, entry.digest)]
-
-    def _stream(self, entry: Entry, source: Source, intent: str) -> How:
-        assert entry.origin is not None
-        journal = Journal(self._directory(entry), entry.digest, entry.size)
-        bar = source.progress(os.path.basename(entry.path), entry.size)
+    def _stream(self, entry: Entry, intent: str) -> How:
         try:
-            with closing(source.open(entry.origin, entry.digest, entry.size)) as remote, closing(bar):
+            self._stream_once(entry, intent)
+        except OriginChanged as first:
+            if not self._supply.is_stored(entry):
+                raise
+            # A store's bytes never change: a bit fell over on the way, or where they are kept.
+            try:
+                self._stream_once(entry, intent)
+            except OriginChanged:
+                raise BlobDamaged(f"a blob is damaged where it is stored: {first}") from None
+        return How.STREAMED
+
+    def _stream_once(self, entry: Entry, intent: str) -> None:
+        journal = Journal(self._directory(entry), entry.digest, entry.size)
+        bar = self._supply.progress(os.path.basename(entry.path), entry)
+        try:
+            with closing(self._supply.open(entry)) as remote, closing(bar):
                 patience = Patience() if self._patience is None else Patience(self._patience)
 
                 def advance(count: int) -> None:
                     if self._stopped:
-                        raise CasError(f"fetching {entry.origin} was stopped; it can be gone on with")
+                        raise CasError(f"fetching {remote.name} was stopped; it can be gone on with")
                     bar.update(count)
 
                 try:
-                    digests = stream(remote, journal, entry.digest, advance=advance, patience=patience)
+                    digests = stream(
+                        remote,
+                        journal,
+                        entry.digest,
+                        algorithms=self._supply.algorithms(entry),
+                        advance=advance,
+                        patience=patience,
+                    )
                 except OriginChanged:
                     journal.discard()
                     raise
@@ -165,14 +173,13 @@ class Fetcher:
             journal.close()
         self._publish(entry, Ingested(entry.size, digests, journal.data), intent)
         journal.discard()
-        return How.STREAMED
 
     def _publish(self, entry: Entry, ingested: Ingested, intent: str) -> None:
         """Blob first, then alias. Bytes that were logged from a file before are here under their blake3: then
         only the alias is new."""
         assert ingested.temporary is not None
-        blake3 = ingested.digests["blake3"]
-        if self._is_held(blake3, entry.size):
+        blake3 = ingested.digests.get("blake3", entry.digest)
+        if blake3 != entry.digest and self._is_held(blake3, entry.size):
             remove([ingested.temporary])
             self._blobs.add_alias(entry.digest, intent, blake3)
             return
@@ -187,7 +194,7 @@ class Fetcher:
 
     def _check_space(self, entries: Sequence[Entry]) -> None:
         """Say so before hours are spent: what is already here of unfinished downloads is not asked for again."""
-        far = [entry for entry in entries if entry.origin and not self._near(entry, source_of(entry.origin))]
+        far = [entry for entry in entries if not self._supply.copies(entry)]
         needed = sum(entry.size - _allocated(self._directory(entry) / "data") for entry in far)
         if far and needed > (free := shutil.disk_usage(self._local.path("")).free):
             raise OSError(

@@ -19,8 +19,14 @@ from cas.ingest import Ingested
 from cas.keys import OWN_ROOT
 from cas.manifest import Entry, Listed
 from cas.paths import join, relative_to
-from cas.roots import locate
+from cas.roots import find_store, locate, parse_uri
 from cas.store import Store
+
+
+def open_place(uri: str) -> Place:
+    """The place a URI names, in the store it lies in. Raises :class:`cas.errors.StoreNotFound`."""
+    root, inside = find_store(parse_uri(uri))
+    return Place(Store.open(root), inside)
 
 
 class Place:

@@ -100,7 +100,8 @@ class Placement:
                 self._local.publish(staged)
             return
         for pending in fresh:
-            self._backend.put(blob_key(pending.ingested.digest, self._intent), self._sent(pending), create=False)
+            key, size = blob_key(pending.ingested.digest, self._intent), pending.ingested.size
+            self._backend.put(key, self._sent(pending), create=False, size=size)
 
     def _stage_again(self, pending: Pending) -> Path:
         """The digest was known, but no blob of it is safe to use: the bytes are needed after all."""

@@ -13,6 +13,8 @@ from cas.fetch import Fetcher, FetchReport, How
 from cas.manifest import Entry
 from cas.sources import OriginStatus, source_of
 from cas.store import Store
+from cas.supply import Origins
+from cas.transit import Transit
 
 _ASKED_AT_ONCE = 8
 _ROUNDS = 3
@@ -76,6 +78,14 @@ def _is_kept(root: ArtifactRoot, entry: Entry) -> bool:
     return root.store.blobs.is_usable(entry.blob, entry.size)
 
 
+def _fetcher(store: Store) -> Fetcher | Transit:
+    """What brings bytes from their origins into a store."""
+    supply = Origins(store.cache.copies)
+    if store.blobs.local is None:
+        return Transit(store.blobs, supply, patience=fetch_patience())
+    return Fetcher(store.blobs, supply, patience=fetch_patience())
+
+
 def persist_files(
     root: ArtifactRoot, missing: list[Entry], contents: Mapping[str, bytes] | None = None
 ) -> FetchReport:
@@ -84,8 +94,7 @@ def persist_files(
     Raises what :class:`cas.fetch.Fetcher` does; then nothing is logged.
     """
     report, contents = FetchReport(), contents or {}
-    store = root.store
-    fetcher = Fetcher(store.blobs, copies=store.cache.copies, patience=fetch_patience())
+    fetcher = _fetcher(root.store)
     for _ in range(_ROUNDS):
         with root.log_call([*(entry.path for entry in missing), *contents]) as writer:
             writer.announce()

@@ -14,6 +14,9 @@ from typing import Self
 from cas.artifact_root import ArtifactRoot
 from cas.atomic import sync_directory
 from cas.backends import Backend, LocalBackend, SupportsLocalFiles
+from cas.backends.bucket import Bucket
+from cas.backends.opening import open_bucket
+from cas.backends.probe import probe
 from cas.blobs import Blobs
 from cas.cache import Cache
 from cas.config import cache_path, stat_cache_path
@@ -25,11 +28,12 @@ from cas.errors import (
     StoreNotFound,
 )
 from cas.keys import MANIFESTS, OWN_ROOT, SCRATCH, STORE, check_root, parse_fragment_key
-from cas.roots import parse_uri
+from cas.roots import SCHEME, parse_uri
 from cas.scratch import Scratch
 from cas.settings import DEFAULT_INLINE_LIMIT, Settings
 from cas.staging import Staging
 from cas.statcache import StatCache
+from cas.supply import Origins, StoreSupply, Supply
 from cas.writer import Writer
 
 _ROOTS_KEPT = 256
@@ -50,22 +54,26 @@ class Store:
     @classmethod
     def create(
         cls,
-        root: Path | str | Backend,
+        root: Path | str | Bucket | Backend,
         *,
         inline_limit: int = DEFAULT_INLINE_LIMIT,
         aliases: tuple[str, ...] = (),
     ) -> Self:
-        """Make an empty store at a directory (made if missing), a ``cas:`` URI, or in a backend, and open it.
+        """Make an empty store at a directory (made if missing), a URI of :mod:`cas.roots`, or in a backend, and
+        open it.
 
         Files up to ``inline_limit`` bytes live inside the manifest's records. ``aliases=("sha256",)`` lets every
         blob be found by its sha256, too, at the price of computing it. Raises :class:`StoreExists`; a directory
-        that holds something else is refused as :class:`InvalidInput`.
+        that holds something else is refused as :class:`InvalidInput`, and so is a place that does not do what
+        the store relies on (:func:`cas.backends.probe.probe`).
         """
         settings = Settings(str(uuid.uuid4()), inline_limit, aliases)
         settings.check()
         backend = _backend(root)
         if isinstance(backend, LocalBackend):
             _prepare_directory(backend.root)
+        else:
+            probe(backend)
         try:
             backend.put(STORE, [settings.encode()], create=True)
         except KeyExists:
@@ -73,8 +81,8 @@ class Store:
         return cls.open(backend)
 
     @classmethod
-    def open(cls, root: Path | str | Backend) -> Self:
-        """Open the store at a directory, a ``cas:`` URI, or in a backend.
+    def open(cls, root: Path | str | Bucket | Backend) -> Self:
+        """Open the store at a directory, a URI of :mod:`cas.roots`, or in a backend.
 
         Raises :class:`StoreNotFound`, or :class:`UnsupportedFormat` if it is newer than this program.
         """
@@ -95,9 +103,24 @@ class Store:
         return self.backend.name
 
     @property
+    def uri(self) -> str:
+        """What MLflow may call it."""
+        return f"{SCHEME}://{self.name}" if self.blobs.local is not None else self.name
+
+    @property
     def cache(self) -> Cache:
-        """Where references are fetched to when they are read."""
+        """Where bytes are fetched to, to be read, that are not files of this store."""
         return Cache(cache_path())
+
+    @property
+    def supply(self) -> Supply:
+        """Where the bytes of this store's entries can be fetched from."""
+        return StoreSupply(self.blobs) if self.blobs.local is None else Origins()
+
+    @property
+    def trees(self) -> Scratch:
+        """Where disposable trees go: beside the files they will be links to."""
+        return self.scratch if self.blobs.local is not None else self.cache.scratch
 
     def artifact_root(self, path: str = OWN_ROOT) -> ArtifactRoot:
         """The artifact root at ``path``, such as ``7/<run id>/artifacts``; it exists once something is logged."""
@@ -133,12 +156,12 @@ class Store:
         )
 
 
-def _backend(root: Path | str | Backend) -> Backend:
+def _backend(root: Path | str | Bucket | Backend) -> Backend:
+    if isinstance(root, str):
+        root = parse_uri(root)
     if isinstance(root, Path):
         return LocalBackend(root.absolute())
-    if isinstance(root, str):
-        return LocalBackend(parse_uri(root))
-    return root
+    return open_bucket(root) if isinstance(root, Bucket) else root
 
 
 def _prepare_directory(root: Path) -> None:

@@ -11,6 +11,8 @@ import pytest
 import cas
 from tests.support.tools import require, require_root
 
+pytest_plugins = ["tests.support.s3_fixtures"]
+
 
 @pytest.fixture(autouse=True)
 def _own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,6 +20,7 @@ def _own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAS_STAT_CACHE", str(tmp_path / "stat-cache.sqlite3"))
     monkeypatch.setenv("CAS_CACHE", str(tmp_path / "cas-cache"))
     for name in (
+        "CAS_CLIENT",
         "CAS_LINK",
         "CAS_PATIENCE",
         "CAS_STORES",

@@ -15,6 +15,8 @@ from pathlib import Path
 import click
 
 import cas
+from cas.backends.bucket import Bucket
+from cas.backends.probe import probe as probe_backend
 from cas.checkout import link_modes
 from cas.config import link_override, stat_cache_path
 from cas.errors import CasError
@@ -85,6 +87,9 @@ def _store(name: str) -> Iterator[Finding]:
     yield Finding(
         "store", f"{root}, id {store.settings.id}, files up to {size(store.settings.inline_limit)} inline"
     )
+    if isinstance(root, Bucket):
+        yield from _bucket(store)
+        return
     usage = shutil.disk_usage(root)
     enough = usage.free > usage.total // 20
     yield Finding(
@@ -106,6 +111,16 @@ def _store(name: str) -> Iterator[Finding]:
             f"{len(others)} scratch directories of other machines, containers or boots in {root / 'tmp'}",
             advice="remove those whose processes are gone",
         )
+
+
+def _bucket(store: Store) -> Iterator[Finding]:
+    yield Finding("client", type(store.backend).__name__)
+    try:
+        probe_backend(store.backend)
+    except CasError as error:
+        yield Finding("bucket", str(error), ok=False, advice="see docs/object-stores.md")
+    else:
+        yield Finding("bucket", "create-only puts, listings and ranges do what a store needs")
 
 
 def _links(store: Store) -> Iterator[Finding]:

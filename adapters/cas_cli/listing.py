@@ -25,13 +25,16 @@ from cas_cli.output import as_json, print_json, print_table, size, store_argumen
 )
 @as_json
 def init(store: str, sha256: bool, inline_limit: int, as_json: bool) -> None:
-    """Make an empty store at STORE, a directory (made if missing) or a cas: URI."""
+    """Make an empty store at STORE, a directory (made if missing), or a URI: cas:///dir, cas-s3://bucket/prefix.
+
+    A bucket is probed first: one where concurrent writers can overwrite each other cannot hold a store.
+    """
     made = Store.create(store, inline_limit=inline_limit, aliases=("sha256",) if sha256 else ())
     if as_json:
         print_json({"store": made.name, "id": made.settings.id})
     else:
         click.echo(f"made an empty store at {made.name}")
-        click.echo(f"point MLflow at it: mlflow server --artifacts-destination cas://{made.name}")
+        click.echo(f"point MLflow at it: mlflow server --artifacts-destination {made.uri}")
 
 
 @click.command()

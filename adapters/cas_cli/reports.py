@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 
@@ -77,8 +76,7 @@ def verify(store: str, as_json: bool) -> None:
 
 
 def _open(store: str) -> Store:
-    root: Path = find_store(parse_uri(store))[0]
-    return Store.open(root)
+    return Store.open(find_store(parse_uri(store))[0])
 
 
 def _stats_document(found: statistics.Stats) -> dict[str, object]:

@@ -34,6 +34,8 @@ def mlflow_errors() -> Iterator[None]:
         PointerRefused,
         SourceError,
         SourceUnavailable,
+        StoreRefused,
+        StoreUnavailable,
     )
 
     try:
@@ -46,9 +48,9 @@ def mlflow_errors() -> Iterator[None]:
         raise MlflowException(f"No such artifact: {error}", RESOURCE_DOES_NOT_EXIST) from error
     except (InvalidInput, PathConflict) as error:
         raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from error
-    except (PointerRefused, OriginGated) as error:
+    except (PointerRefused, OriginGated, StoreRefused) as error:
         raise MlflowException(str(error), PERMISSION_DENIED) from error
-    except SourceUnavailable as error:
+    except (SourceUnavailable, StoreUnavailable) as error:
         raise MlflowException(str(error), TEMPORARILY_UNAVAILABLE) from error
     except SourceError as error:
         raise MlflowException(str(error), RESOURCE_CONFLICT) from error

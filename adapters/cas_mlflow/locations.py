@@ -15,7 +15,7 @@ from mlflow.tracking.artifact_utils import get_artifact_uri
 
 from cas.artifact_root import ArtifactRoot
 from cas.paths import join
-from cas.roots import SCHEME, locate
+from cas.roots import is_store_uri, locate
 from cas_mlflow.boundary import mlflow_errors
 from cas_mlflow.stores import open_place
 
@@ -37,12 +37,12 @@ class ModelPlace(NamedTuple):
             return file.read().decode()
 
     def __str__(self) -> str:
-        return f"{SCHEME}://{join(self.root.store.name, self.root.path, self.path)}"
+        return join(self.root.store.uri, self.root.path, self.path)
 
 
 def is_own(uri: str | Path) -> bool:
     """Whether this process reaches the store behind an artifact URI itself."""
-    return str(uri).startswith(f"{SCHEME}:")
+    return is_store_uri(str(uri))
 
 
 def experiment_location() -> str:

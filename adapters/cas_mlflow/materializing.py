@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cas.checkout import Checkout
 from cas.links import OWN
+from cas.supply import Origins
 from cas_mlflow.boundary import checked_destination, mlflow_errors
 from cas_mlflow.locations import MLMODEL, ModelPlace, model_places
 from cas_mlflow.persisting import entry_of, hub_files, read_small
@@ -34,7 +35,7 @@ def _complete(place: ModelPlace, mlmodel: str, destination: Path) -> None:
     contents = read_small(hub, files)
     weights = [entry_of(path, file) for path, file in files.items() if path not in contents]
     cache = place.root.store.cache
-    cache.fetch(weights)
+    cache.fetch(weights, Origins())
     there = sum(file.stat().st_size for file in destination.rglob("*") if file.is_file())
     contents[MLMODEL] = persisted(mlmodel, there + sum(file.size for file in files.values())).encode()
     with Checkout(destination, OWN) as checkout:

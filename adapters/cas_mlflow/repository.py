@@ -1,4 +1,4 @@
-"""The artifact repository MLflow finds under the scheme ``cas``.
+"""The artifact repository MLflow finds under the scheme ``cas``, and under ``cas-s3`` and its likes.
 
 MLflow imports this module at its own start, so nothing of :mod:`cas` is imported before an artifact is touched.
 """
@@ -129,8 +129,8 @@ class CasArtifactRepository(ArtifactRepository, StreamUploadMixin):  # type: ign
     def get_local_path(self, artifact_path: str) -> str | None:
         """A file with the artifact's own name, for a server to send; it must only be read.
 
-        None for a reference that has to be fetched first: a server asks from its event loop, which must not wait,
-        and then downloads in a thread.
+        None for what has to be fetched first, from the Hub or a bucket: a server asks from its event loop, which
+        must not wait, and then downloads in a thread.
         """
         from cas_mlflow.views import view_of
 
@@ -139,7 +139,7 @@ class CasArtifactRepository(ArtifactRepository, StreamUploadMixin):  # type: ign
             entry = self._place.entry(path)
             if entry is None and self._place.is_directory(path):
                 raise IsADirectoryError(path)
-            if entry is not None and entry.origin is not None and not self._place.is_near(path):
+            if entry is not None and not self._place.is_near(path):
                 return None
             return str(view_of(self._place, path))
 

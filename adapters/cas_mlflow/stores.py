@@ -14,11 +14,12 @@ from pathlib import Path
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
-from cas.config import allowed_stores
+from cas.backends.bucket import Bucket
+from cas.config import allowed_stores, object_client, s3_endpoint
 from cas.errors import CasError
 from cas.keys import STORE
 from cas.place import Place
-from cas.roots import SCHEME, find_store, parse_uri
+from cas.roots import find_store, is_store_uri, parse_uri
 from cas.store import Store
 from cas_mlflow.boundary import mlflow_errors
 
@@ -31,22 +32,30 @@ def open_place(uri: str) -> Place:
     with mlflow_errors():
         root, inside = find_store(parse_uri(uri))
         _check_allowed(root)
-        status = os.stat(root / STORE)
-        return Place(_open(root, status.st_ino, status.st_mtime_ns), inside)
+        return Place(_open(root, *_identity(root)), inside)
 
 
 @lru_cache(maxsize=64)
-def _open(root: Path, _inode: int, _created_ns: int) -> Store:
+def _open(root: Path | Bucket, *_identity: object) -> Store:
     """One Store for each store, so that its manifests are read once; a store made anew is another."""
     return Store.open(root)
 
 
-def _check_allowed(root: Path) -> None:
+def _identity(root: Path | Bucket) -> tuple[object, ...]:
+    """What changes when a store is made anew, or when this process shall reach it in another way."""
+    if isinstance(root, Bucket):
+        # A forked child must not share its parent's connections.
+        return os.getpid(), object_client(), s3_endpoint(), os.environ.get("AWS_PROFILE")
+    status = os.stat(root / STORE)
+    return status.st_ino, status.st_mtime_ns
+
+
+def _check_allowed(root: Path | Bucket) -> None:
     configured = [value for name in _SERVER_VARIABLES if (value := os.environ.get(name))]
     if not configured:
         return  # no server
     for uri in (*configured, *allowed_stores()):
-        if uri.startswith((f"{SCHEME}:", "/")) and _same_store(uri, root):
+        if (is_store_uri(uri) or uri.startswith("/")) and _same_store(uri, root):
             return
     raise MlflowException(
         f"This server was not configured with the store at {root}. Its administrator can add it to CAS_STORES.",
@@ -54,8 +63,11 @@ def _check_allowed(root: Path) -> None:
     )
 
 
-def _same_store(uri: str, root: Path) -> bool:
+def _same_store(uri: str, root: Path | Bucket) -> bool:
     try:
-        return os.path.samefile(find_store(parse_uri(uri))[0], root)
+        other = find_store(parse_uri(uri))[0]
+        if isinstance(other, Bucket) or isinstance(root, Bucket):
+            return other == root
+        return os.path.samefile(other, root)
     except CasError:
         return False  # not a store, hence not this one

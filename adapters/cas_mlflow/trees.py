@@ -53,7 +53,7 @@ def _own_tree(place: Place) -> Path:
     """A tree on the store's file system, where links work; the system's temporary directory if this user may
     not write to the store."""
     try:
-        return place.store.scratch.tree()
+        return place.store.trees.tree()
     except PermissionError:
         tree = Path(tempfile.mkdtemp(prefix="mlflow-cas-"))
         _remove_at_exit(tree)

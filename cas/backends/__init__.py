@@ -1,7 +1,7 @@
-"""Where keys become bytes: a local disk, memory, and later object stores."""
+"""Where keys become bytes: a local disk, memory, and object stores."""
 
-from cas.backends.interface import Backend, Listing, SupportsLocalFiles
+from cas.backends.interface import Backend, Listing, SupportsLocalFiles, SupportsRemote
 from cas.backends.local import LocalBackend
 from cas.backends.memory import MemoryBackend
 
-__all__ = ["Backend", "Listing", "LocalBackend", "MemoryBackend", "SupportsLocalFiles"]
+__all__ = ["Backend", "Listing", "LocalBackend", "MemoryBackend", "SupportsLocalFiles", "SupportsRemote"]

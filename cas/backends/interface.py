@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from cas.scratch import Scratch
+from cas.sources import Remote
 
 
 class Listing(NamedTuple):
@@ -59,17 +60,27 @@ class Backend(Protocol):
         """The keys that :meth:`list` would give, where sizes may cost extra."""
         ...
 
-    def put(self, key: str, parts: Iterable[bytes], *, create: bool) -> None:
+    def put(self, key: str, parts: Iterable[bytes], *, create: bool, size: int = 0) -> None:
         """Store the concatenated ``parts``, atomically: readers see all of it or nothing.
 
         With ``create``, raises :class:`~cas.errors.KeyExists` if the key is taken: of any number of
         concurrent creators exactly one succeeds. Without, replaces what is there. If ``parts`` raises, nothing
-        is stored and the error passes through.
+        is stored and the error passes through. ``size`` says about how many bytes come, where that is known.
         """
         ...
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete objects; a key that is not there is no error."""
+        ...
+
+
+@runtime_checkable
+class SupportsRemote(Protocol):
+    """A backend whose objects are read with parallel ranges, straight into a file, more cheaply than by
+    :meth:`Backend.read_into`."""
+
+    def remote(self, key: str, size: int) -> Remote:
+        """The object of ``size`` bytes under ``key``, open for ranged reads."""
         ...
 
 

@@ -81,7 +81,7 @@ class LocalBackend:
             elif entry.is_file(follow_symlinks=False):
                 yield prefix + entry.name, entry
 
-    def put(self, key: str, parts: Iterable[bytes], *, create: bool) -> None:
+    def put(self, key: str, parts: Iterable[bytes], *, create: bool, size: int = 0) -> None:  # noqa: ARG002
         temporary = self.scratch.file()
         write_private(temporary, parts)
         # An intent protects a writer that lives from a collector that runs. After a power cut there is neither,

@@ -37,7 +37,7 @@ class MemoryBackend:
     def keys(self, prefix: str) -> Iterator[str]:
         return (key for key, _ in self.list(prefix))
 
-    def put(self, key: str, parts: Iterable[bytes], *, create: bool) -> None:
+    def put(self, key: str, parts: Iterable[bytes], *, create: bool, size: int = 0) -> None:  # noqa: ARG002
         data = b"".join(parts)
         with self._lock:
             if create and key in self._objects:

@@ -43,18 +43,20 @@ def stream(
     journal: Journal,
     digest: Digest,
     *,
+    algorithms: tuple[str, ...] = ("sha256", "blake3"),
     advance: Callable[[int], object] = lambda _: None,
     patience: Patience | None = None,
     connections: int = CONNECTIONS,
 ) -> dict[str, Digest]:
-    """Complete ``journal`` from ``remote``; returns the digests of all its bytes, by algorithm.
+    """Complete ``journal`` from ``remote``; returns the digests of all its bytes, by algorithm, of which
+    ``digest``'s has to be one.
 
     ``advance`` is told of bytes that are done. Raises :class:`OriginChanged` if the bytes are not those of
     ``digest``; the unfinished download is then worth nothing. After any other error, and after a crash, it can
     be gone on with.
     """
     transfer = _Transfer(remote, journal, advance, patience or Patience())
-    hasher = transfer.run(connections, ("sha256", "blake3"))
+    hasher = transfer.run(connections, algorithms)
     found = hasher.digests()
     if found[digest.algorithm] != digest:
         raise OriginChanged(

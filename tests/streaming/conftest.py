@@ -13,6 +13,7 @@ from cas import Store
 from cas.fetch import Fetcher, FetchReport
 from cas.manifest import Entry
 from cas.sources import source
+from cas.supply import Origins
 from cas.ulid import new_ulid
 from tests.support.hub import LoopbackHub
 
@@ -58,7 +59,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def fetch(store: Store, entry: Entry, *, patience: float = 3) -> FetchReport:
-    return Fetcher(store.blobs, copies=lambda _: (), patience=patience).fetch([entry], new_ulid())
+    return Fetcher(store.blobs, Origins(), patience=patience).fetch([entry], new_ulid())
 
 
 def held(store: Store, entry: Entry) -> bytes:

@@ -15,6 +15,7 @@ from cas.errors import BlobNotFound, OriginGated, OriginGone
 from cas.fetch import Fetcher, How
 from cas.manifest import Entry
 from cas.references import persist, references
+from cas.supply import Origins
 from cas.ulid import new_ulid
 from tests.support.hub import LoopbackHub
 from tests.support.hub_faults import Counted
@@ -178,7 +179,7 @@ def test_too_little_space_is_said_before_anything_is_fetched(hub, store, entry, 
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000})())
     hub.log.clear()
     with pytest.raises(OSError, match="are to be fetched, and 1000 are free"):
-        Fetcher(store.blobs).fetch([entry], new_ulid())
+        Fetcher(store.blobs, Origins()).fetch([entry], new_ulid())
     assert not [request for request in hub.log if request.on_cdn]
 
 

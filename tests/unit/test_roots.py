@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import cas
+from cas.backends.bucket import Bucket
 from cas.errors import InvalidPath, InvalidURI, StoreNotFound
 from cas.roots import find_store, locate, parse_uri
 
@@ -47,7 +48,7 @@ def test_all_spellings_of_a_uri_name_one_place(uri: str):
 
 @pytest.mark.parametrize(
     "uri",
-    ["cas://host/srv", "cas://srv", "s3://bucket/x", "cas:///srv?x=1", "cas:///srv#x", "cas:///srv?", "cas:srv"],
+    ["cas://host/srv", "cas://srv", "ftp://bucket/x", "cas:///srv?x=1", "cas:///srv#x", "cas:///srv?", "cas:srv"],
 )
 def test_a_uri_that_is_not_a_local_path_is_refused_with_an_example(uri: str):
     with pytest.raises(InvalidURI, match=r"cas:|query"):
@@ -64,6 +65,25 @@ def test_the_store_is_the_nearest_parent_with_a_cas_json(store: cas.Store):
     top = Path(store.name)
     assert find_store(top / "1" / RUN / "artifacts") == (top, f"1/{RUN}/artifacts")
     assert find_store(top) == (top, "")
+
+
+@pytest.mark.parametrize("uri", ["cas-s3://models/team/x", "s3://models/team/x/", "cas-s3://models//team/x"])
+def test_all_spellings_of_a_bucket_name_one_place(uri: str):
+    assert parse_uri(uri) == Bucket("s3", "models", "team/x")
+    assert str(parse_uri(uri)) == "cas-s3://models/team/x"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "cas-s3://", "cas-s3:///x", "cas-s3://key:secret@models/x", "cas-s3://models/x?endpoint=http://evil",
+        "cas-s3://models/x#y", "cas-s3://mo dels/x", "cas-s3://models/a/../b", "cas-s3://models:9000/x",
+    ],
+)  # fmt: skip
+def test_a_bucket_uri_has_no_room_for_endpoints_keys_or_climbing(uri: str):
+    with pytest.raises((InvalidURI, InvalidPath)) as caught:
+        parse_uri(uri)
+    assert "secret" not in str(caught.value)
 
 
 def test_outside_a_store_nothing_is_opened(tmp_path: Path):

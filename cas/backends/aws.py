@@ -1,0 +1,73 @@
+"""Where S3 is, and who we are there: what users of AWS's tools and of MLflow have set already."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from typing import Any, NamedTuple
+
+from cas.config import s3_endpoint, s3_ignores_tls
+from cas.errors import StoreRefused
+
+
+class S3Settings(NamedTuple):
+    """``endpoint`` is None for Amazon's own; ``session`` is a botocore session, None where that is missing."""
+
+    endpoint: str | None
+    region: str
+    ignores_tls: bool
+    session: Any
+
+    @property
+    def has_own_ca(self) -> bool:
+        """Whether certificates are to be checked against others than those this system trusts."""
+        bundle = os.environ.get("AWS_CA_BUNDLE")
+        if not bundle or (self.endpoint or "").startswith("http:"):
+            return False
+        trusted = ssl.get_default_verify_paths()
+        known = (trusted.cafile, trusted.openssl_cafile, "/etc/ssl/certs/ca-certificates.crt")
+        return not any(each and os.path.realpath(bundle) == os.path.realpath(each) for each in known)
+
+
+def s3_settings() -> S3Settings:
+    """From MLflow's variables, the environment, and the profile of AWS's configuration files."""
+    session = _session()
+    profile = session.get_scoped_config() if session else {}
+    region = session.get_config_variable("region") if session else os.environ.get("AWS_REGION")
+    return S3Settings(
+        s3_endpoint() or profile.get("endpoint_url"),
+        region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
+        s3_ignores_tls(),
+        session,
+    )
+
+
+def obstore_options(settings: S3Settings) -> dict[str, Any]:
+    """Keyword arguments of :class:`obstore.store.S3Store`."""
+    options: dict[str, Any] = {"region": settings.region}
+    if settings.endpoint:
+        options["endpoint"] = settings.endpoint
+    if settings.session is not None:
+        if settings.session.get_credentials() is None:
+            raise StoreRefused(
+                "no credentials for S3: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+            )
+        from obstore.auth.boto3 import Boto3CredentialProvider
+
+        # It is asked again before they expire: profiles, IMDS, IRSA and SSO renew theirs by themselves.
+        options["credential_provider"] = Boto3CredentialProvider(settings.session)
+    return options
+
+
+def _session() -> Any:
+    try:
+        import botocore.exceptions
+        import botocore.session
+    except ImportError:
+        return None  # obstore reads the environment, IMDS and web identities by itself
+    try:
+        session = botocore.session.Session()
+        session.get_scoped_config()
+    except botocore.exceptions.ProfileNotFound as error:
+        raise StoreRefused(f"{error}; see AWS_PROFILE") from None
+    return session

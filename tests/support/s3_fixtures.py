@@ -1,0 +1,39 @@
+"""Fixtures for tests that need S3."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .s3_server import S3Server, s3_server, why_not
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server, for all tests of a session."""
+    reason = why_not()
+    if reason is not None:
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    directory: Path = tmp_path_factory.mktemp("s3")
+    with s3_server(directory / "server") as server:
+        yield server
+
+
+@pytest.fixture
+def s3_environment(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """This process's settings name the server."""
+    for name, value in s3.environment().items():
+        monkeypatch.setenv(name, value)
+    return s3
+
+
+@pytest.fixture
+def bucket(s3_environment: S3Server) -> str:
+    """A new bucket on the server that this process's settings name."""
+    return s3_environment.make_bucket(f"test-{uuid.uuid4().hex[:16]}")
