@@ -82,9 +82,7 @@ def test_every_third_request_may_fail(store: Store, proxy: FaultProxy, large: Pa
 
 def test_a_put_whose_answer_is_lost_counts_once(store: Store, proxy: FaultProxy, tmp_path: Path) -> None:
     """The commit is tried again, and finds itself."""
-    proxy.after = Times(
-        1, lost_answer, lambda exchange: exchange.method == "PUT" and "/manifests/" in exchange.path
-    )
+    proxy.after = Times(1, lost_answer, lambda each: each.method == "PUT" and "/manifests/" in each.path)
     root = store.artifact_root(PLACE)
     root.ingest_bytes(b"said once", "file")
     with root.open("file") as file:
@@ -156,22 +154,22 @@ def test_bits_that_always_fall_over_are_never_served(
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "says"),
+    ("answer", "says"),
     [
-        (403, "AccessDenied", "permission"),
-        (400, "ExpiredToken", "expired"),
-        (403, "RequestTimeTooSkewed", "clock"),
-        (403, "InvalidAccessKeyId", "credentials"),
-        (404, "NoSuchBucket", "bucket"),
+        ((403, "AccessDenied"), "permission"),
+        ((400, "ExpiredToken"), "expired"),
+        ((403, "RequestTimeTooSkewed"), "clock"),
+        ((403, "InvalidAccessKeyId"), "credentials"),
+        ((404, "NoSuchBucket"), "bucket"),
     ],
 )
 def test_a_refusal_says_what_to_do(
-    store: Store, proxy: FaultProxy, large: Path, status: int, code: str, says: str
+    store: Store, proxy: FaultProxy, large: Path, answer: tuple[int, str], says: str
 ) -> None:
-    proxy.before = lambda exchange: exchange.refuse(status, code)
+    proxy.before = lambda exchange: exchange.refuse(*answer)
     with pytest.raises(StoreRefused, match=says) as caught:
         store.artifact_root(PLACE).ingest_file(large, "large")
-    assert code in str(caught.value)
+    assert answer[1] in str(caught.value)
 
 
 def test_what_lasts_too_long_is_given_up(

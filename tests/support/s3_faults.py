@@ -72,7 +72,7 @@ class FaultProxy:
                 proxy.log.append(exchange)
                 self.close_connection = not proxy._exchange(exchange, self)
 
-            do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _handle
+            do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _handle  # noqa: N815
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -127,7 +127,7 @@ class FaultProxy:
         for name, value in exchange.answer_headers:
             if name.lower() not in ("content-length", "transfer-encoding", "connection", "server", "date"):
                 handler.send_header(name, value)
-        length = dict((k.lower(), v) for k, v in exchange.answer_headers).get("content-length")
+        length = {name.lower(): value for name, value in exchange.answer_headers}.get("content-length")
         is_head = exchange.method == "HEAD" and length is not None
         handler.send_header("Content-Length", length if is_head else str(len(exchange.answer)))
         handler.end_headers()

@@ -1,4 +1,4 @@
-"""A real S3 server on loopback: Ceph's RADOS gateway from Debian's packages, one node, no root, nothing left behind.
+"""A real S3 server on loopback: Ceph's RADOS gateway from Debian's packages. One node, no root, nothing left.
 
 python -m tests.support.s3_server start DIR [--port 9100] [--store bluestore]    prints endpoint and keys
 python -m tests.support.s3_server stop DIR                                       ends it, and removes its data
