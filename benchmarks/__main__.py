@@ -16,8 +16,8 @@ from benchmarks.harness import Options
 from benchmarks.places import Place, given_directory, loop_xfs, why_no_xfs
 from benchmarks.report import Report
 
-QUESTIONS = ("log", "ingest", "checkout", "small_files", "startup", "persist", "checkpoint")
-_ANYWHERE = {"startup"}  # no question of the file system
+QUESTIONS = ("log", "ingest", "checkout", "small_files", "startup", "persist", "checkpoint", "objects")
+_ANYWHERE = {"startup", "objects"}  # no question of the file system
 _RESULTS = Path(__file__).parent / "results"
 _XFS_SIZES = 14  # the image holds so many times --size: all that one question has there at once
 

@@ -16,6 +16,7 @@ from cas.digest import Buffer, digest_of
 from cas.errors import BlobDamaged, BlobNotFound, CasError, InvalidInput, KeyNotFound, PathNotFound
 from cas.history import History
 from cas.ingest import Ingested
+from cas.links import Mode
 from cas.manifest import Entry, Listed, Manifest
 from cas.paths import join, relative_to
 from cas.writer import Writer
@@ -184,6 +185,8 @@ class ArtifactRoot:
                 else:
                     with self.open_entry(entry) as file:
                         checkout.write(name, file, entry.size)
+        if not checkout.report.files[Mode.SYMLINK]:
+            self.store.cache.release(entry for entry in entries if self._is_far(entry))
         return checkout.report
 
     # Inside

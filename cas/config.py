@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 
@@ -29,6 +30,23 @@ def cache_path() -> Path:
     directory (XDG)."""
     chosen = os.environ.get("CAS_CACHE")
     return Path(chosen).absolute() if chosen else _user_cache() / "blobs"
+
+
+def cache_limit() -> int | None:
+    """``CAS_CACHE_SIZE``: how many bytes the cache may hold, such as 200GB; None to leave a tenth of its disk free.
+
+    Raises ValueError if it is no size.
+    """
+    chosen = os.environ.get("CAS_CACHE_SIZE")
+    return parse_size(chosen) if chosen else None
+
+
+def parse_size(text: str) -> int:
+    """Bytes as people write them: 500MB, 1.5TB, 64GiB. Raises ValueError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) *([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise ValueError(f"{text!r} is no size; one looks like 200GB")
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** " KMGT".index(match[2].upper() or " "))
 
 
 def fetch_patience() -> float | None:

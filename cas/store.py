@@ -19,7 +19,7 @@ from cas.backends.opening import open_bucket
 from cas.backends.probe import probe
 from cas.blobs import Blobs
 from cas.cache import Cache
-from cas.config import cache_path, stat_cache_path
+from cas.config import cache_limit, cache_path, stat_cache_path
 from cas.errors import (
     InvalidInput,
     KeyExists,
@@ -110,7 +110,7 @@ class Store:
     @property
     def cache(self) -> Cache:
         """Where bytes are fetched to, to be read, that are not files of this store."""
-        return Cache(cache_path())
+        return Cache(cache_path(), cache_limit())
 
     @property
     def supply(self) -> Supply:

@@ -21,6 +21,7 @@ from typing import Any
 import click
 
 from cas.errors import CasError
+from cas_cli.caching import cache
 from cas_cli.doctor import doctor
 from cas_cli.listing import init, ls
 from cas_cli.reports import stats, verify
@@ -60,5 +61,5 @@ def main() -> None:
     pass
 
 
-for _command in (init, ls, stats, verify, doctor):
+for _command in (init, ls, stats, verify, doctor, cache):
     main.add_command(_command)

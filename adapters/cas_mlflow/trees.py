@@ -47,6 +47,8 @@ def write_file(place: Place, path: str, local_path: Path, *, disposable: bool | 
         else:
             with place.open(path) as file:
                 checkout.write(local_path.name, file, entry.size)
+    if not local_path.is_symlink():
+        place.store.cache.release([entry])
 
 
 def _own_tree(place: Place) -> Path:

@@ -63,8 +63,9 @@ def test_a_model_is_logged_once_and_loaded_from_the_bucket(site: OnS3, llama: Ch
     before = site.proxy.uploaded()
     again = site.call(tmp_path / "two", clients.log_by_path, llama.directory)
     assert site.proxy.uploaded() - before < llama.size * 0.02
-    for uri in (again.by_id, logged.by_run):
-        assert site.call(tmp_path / "three", clients.load_and_generate, uri)[uri] == llama.output
+    uris = (again.by_id, logged.by_run)
+    outputs = site.call(tmp_path / "three", clients.load_and_generate, *uris)
+    assert outputs == dict.fromkeys(uris, llama.output)
     # Both loads, by one machine, fetched every blob once.
     assert site.proxy.downloaded() <= llama.size * 1.02
     assert verify(site.store).problems == []

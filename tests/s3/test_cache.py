@@ -77,7 +77,9 @@ def test_killed_while_fetching_it_goes_on_where_it_was(
         started = len(proxy.log)
         with reader(logged.uri, tmp_path / "killed") as killed:
             deadline = time.monotonic() + 30
-            while not any(each.is_download for each in proxy.log[started:]) and time.monotonic() < deadline:
+            while killed.poll() is None and time.monotonic() < deadline:
+                if any(each.is_download for each in proxy.log[started:]):
+                    break
                 time.sleep(0.01)
             time.sleep(0.3 + 0.2 * number)
             killed.send_signal(signal.SIGKILL)
