@@ -6,6 +6,7 @@ stage(directory)                              the same for any flavor's own log_
 persist(model_uri)                            makes references real
 register_model(model_uri, name)               persists, then registers
 materialize(model_uri, directory)             a plain MLflow model directory that needs no plugin
+open_tensors(model_uri)                       chosen tensors, read by their ranges
 """
 
 from __future__ import annotations
@@ -23,16 +24,18 @@ if TYPE_CHECKING:
     from cas_mlflow.persisting import persist as persist
     from cas_mlflow.persisting import register_model as register_model
     from cas_mlflow.staging import stage as stage
+    from cas_mlflow.tensors import open_tensors as open_tensors
 
 _HOME = {
     "log_checkpoint": "checkpoints",
     "log_reference": "hub_models",
     "materialize": "materializing",
+    "open_tensors": "tensors",
     "persist": "persisting",
     "register_model": "persisting",
     "stage": "staging",
 }
-__all__ = ["log_checkpoint", "log_reference", "materialize", "persist", "register_model", "stage"]
+__all__ = ["log_checkpoint", "log_reference", "materialize", "open_tensors", "persist", "register_model", "stage"]
 
 
 def __getattr__(name: str) -> object:

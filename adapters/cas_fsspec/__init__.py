@@ -1,0 +1,1 @@
+"""Files of logged models, as fsspec's users open files."""
