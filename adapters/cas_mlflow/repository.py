@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mlflow.entities import FileInfo
+from mlflow.entities.presigned_download import PresignedDownloadUrlResponse
 from mlflow.store.artifact.artifact_repo import (
     ArtifactRepository,
+    MultipartDownloadMixin,
     StreamUploadMixin,
     _validate_attachment_path,
 )
@@ -184,6 +186,22 @@ class CasArtifactRepository(ArtifactRepository, StreamUploadMixin):  # type: ign
         if decoded != literal and (self._place.entry(literal) or self._place.is_directory(literal)):
             return literal
         return decoded
+
+
+class CasBucketArtifactRepository(CasArtifactRepository, MultipartDownloadMixin):  # type: ignore[misc]
+    """The same for stores in buckets, whose large files clients of a server get straight from the bucket."""
+
+    def get_download_presigned_url(self, artifact_path: str, expiration: int = 300) -> PresignedDownloadUrlResponse:
+        """An address in the bucket, good for ``expiration`` seconds. Without a size, MLflow's client asks the
+        server for the file itself: so it is for small files, which lie inside the manifest, and for references.
+        """
+        with mlflow_errors():
+            path = self._existing(artifact_path)
+            entry = self._place.entry(path)
+            if entry is None:
+                raise no_such_artifact(artifact_path)
+            url = self._place.signed_url(path, expiration)
+            return PresignedDownloadUrlResponse(url or "", {}, entry.size if url else None)
 
 
 def _target(file_name: str | Path, artifact_path: str | None) -> str:

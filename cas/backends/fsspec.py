@@ -10,7 +10,7 @@ from typing import Any
 import fsspec
 from fsspec.implementations.memory import MemoryFileSystem
 
-from cas.backends.aws import s3_settings
+from cas.backends.aws import content_disposition, s3_settings
 from cas.backends.bucket import Bucket
 from cas.backends.interface import Listing
 from cas.backends.refusals import PastEndError, code_in, refusal
@@ -121,6 +121,18 @@ class FsspecBackend:
 
     def remote(self, key: str, size: int) -> Remote:  # noqa: ARG002
         return RangedRemote(self, key, f"{self.name}/{key}")
+
+    def signed_url(self, key: str, *, seconds: int, file_name: str, media_type: str) -> str | None:
+        extra: dict[str, str] = {}
+        if "s3" in self._fs.protocol:
+            extra = {
+                "ResponseContentDisposition": content_disposition(file_name),
+                "ResponseContentType": media_type,
+            }
+        try:
+            return str(self._fs.sign(self._path(key), expiration=seconds, **extra))
+        except NotImplementedError:
+            return None
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}" if self._root else key

@@ -85,6 +85,16 @@ class SupportsRemote(Protocol):
 
 
 @runtime_checkable
+class SupportsSignedUrls(Protocol):
+    """A backend whose objects can be given to people who have no credentials for it, one by one and for a while."""
+
+    def signed_url(self, key: str, *, seconds: int, file_name: str, media_type: str) -> str | None:
+        """An address from which anybody can get the object under ``key`` for ``seconds``, as a file of this name
+        and type; None if these credentials cannot sign. It is a secret."""
+        ...
+
+
+@runtime_checkable
 class SupportsLocalFiles(Protocol):
     """A backend whose objects are files of this machine: the extra power behind zero-copy links."""
 

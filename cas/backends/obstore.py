@@ -6,13 +6,14 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotSupportedError
 from obstore.store import AzureStore, GCSStore, S3Store
 
-from cas.backends.aws import obstore_options, s3_settings
+from cas.backends.aws import Signer, content_disposition, obstore_options, s3_settings
 from cas.backends.bucket import Bucket
 from cas.backends.interface import Listing
 from cas.backends.refusals import PastEndError, code_in, refusal
@@ -129,6 +130,22 @@ class ObstoreBackend:
             # Not every credential can sign: then every range is a request through object_store.
             return RangedRemote(self, key, name)
         return SignedRemote(lambda: self._signed(key), key, name=name, size=size)
+
+    def signed_url(self, key: str, *, seconds: int, file_name: str, media_type: str) -> str | None:
+        if self._signer is not None:
+            disposition = content_disposition(file_name)
+            return self._signer.sign(
+                "/".join(filter(None, (self.bucket.prefix, key))), seconds, disposition, media_type
+            )
+        try:
+            # Without botocore, and at other providers, the file comes under its key's name.
+            return obstore.sign(self._store, "GET", key, timedelta(seconds=seconds))
+        except (BaseError, StoreRefused):
+            return None
+
+    @cached_property
+    def _signer(self) -> Signer | None:
+        return Signer.of(self.bucket) if self.bucket.provider == "s3" else None
 
     def _signed(self, key: str) -> str:
         return obstore.sign(self._store, "GET", key, _SIGNED_FOR)
