@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import ssl
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Self
 from urllib.parse import quote
 
 from cas.backends.bucket import Bucket
 from cas.config import s3_endpoint, s3_ignores_tls
 from cas.errors import StoreRefused
+
+_ASKED_AGAIN = timedelta(minutes=5)
 
 
 class S3Settings(NamedTuple):
@@ -54,11 +57,24 @@ def obstore_options(settings: S3Settings) -> dict[str, Any]:
             raise StoreRefused(
                 "no credentials for S3: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
             )
-        from obstore.auth.boto3 import Boto3CredentialProvider
-
-        # It is asked again before they expire: profiles, IMDS, IRSA and SSO renew theirs by themselves.
-        options["credential_provider"] = Boto3CredentialProvider(settings.session)
+        options["credential_provider"] = _Credentials(settings.session)
     return options
+
+
+class _Credentials:
+    """What obstore asks for credentials, again and again: profiles, IMDS, IRSA and SSO renew theirs meanwhile."""
+
+    def __init__(self, session: Any) -> None:
+        self._credentials = session.get_credentials()
+
+    def __call__(self) -> dict[str, Any]:
+        frozen = self._credentials.get_frozen_credentials()  # renews what is about to expire
+        return {
+            "access_key_id": frozen.access_key,
+            "secret_access_key": frozen.secret_key,
+            "token": frozen.token,
+            "expires_at": datetime.now(UTC) + _ASKED_AGAIN,
+        }
 
 
 class Signer:

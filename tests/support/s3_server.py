@@ -141,16 +141,14 @@ class S3Server:
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def make_bucket(self, name: str) -> str:
-        import boto3
-        from botocore.config import Config
+        import botocore.session
 
-        client = boto3.client(
+        client = botocore.session.Session().create_client(
             "s3",
             endpoint_url=self.endpoint,
             aws_access_key_id=ACCESS_KEY,
             aws_secret_access_key=SECRET_KEY,
             region_name="us-east-1",
-            config=Config(request_checksum_calculation="when_required"),
         )
         client.create_bucket(Bucket=name)
         return name
