@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from cas.blobs import Blobs
 from cas.digest import Digest, Hasher
@@ -15,6 +16,11 @@ from cas.manifest import Entry
 from cas.scratch import Scratch
 
 _READ = 1 << 20
+_SMALL = 8 << 20
+_REQUESTS = 8
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Pending(NamedTuple):
@@ -62,7 +68,7 @@ class Placement:
         by_digest: dict[Digest, Pending] = {}
         for pending in sorted(all_pending, key=_readiness):
             by_digest[pending.ingested.digest] = pending
-        old = {digest: self._blobs.candidates(digest) for digest in by_digest}
+        old = dict(zip(by_digest, self._at_once(self._blobs.candidates, by_digest), strict=True))
         pins = tuple(key for keys in old.values() for key in keys)
         if pins:
             self._announce(pins)
@@ -99,9 +105,23 @@ class Placement:
             if staged:
                 self._local.publish(staged)
             return
+        # The parts of a large file are sent at once; small ones, which have none, are sent beside each other.
+        list(self._at_once(self._send, [each for each in fresh if each.ingested.size <= _SMALL]))
         for pending in fresh:
-            key, size = blob_key(pending.ingested.digest, self._intent), pending.ingested.size
-            self._backend.put(key, self._sent(pending), create=False, size=size)
+            if pending.ingested.size > _SMALL:
+                self._send(pending)
+
+    def _send(self, pending: Pending) -> None:
+        key, size = blob_key(pending.ingested.digest, self._intent), pending.ingested.size
+        self._backend.put(key, self._sent(pending), create=False, size=size)
+
+    def _at_once(self, function: Callable[[T], R], arguments: Iterable[T]) -> Iterator[R]:
+        """``function`` of each argument; where each is a request to another machine, many at once."""
+        if self._local is not None:
+            yield from map(function, arguments)
+            return
+        with ThreadPoolExecutor(_REQUESTS) as pool:
+            yield from pool.map(function, arguments)
 
     def _stage_again(self, pending: Pending) -> Path:
         """The digest was known, but no blob of it is safe to use: the bytes are needed after all."""

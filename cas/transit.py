@@ -6,6 +6,7 @@ the hash was seen to be right: what is not as promised never becomes visible.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -21,6 +22,8 @@ from cas.streaming.patience import Patience
 from cas.streaming.pipe import piped
 from cas.supply import Supply
 from cas.userfile import UserFile
+
+_logger = logging.getLogger(__name__)
 
 
 class Transit:
@@ -48,8 +51,9 @@ class Transit:
         for path in self._supply.copies(entry):
             try:
                 self._put(entry, intent, _chunks(path), str(path))
-            except (OSError, FileChanged, OriginChanged):
-                continue  # not readable, or not what it claims to be
+            except (OSError, FileChanged, OriginChanged) as error:
+                _logger.info("%s is not used: %s", path, error)
+                continue
             return How.COPIED
         bar = self._supply.progress(os.path.basename(entry.path), entry)
         with closing(self._supply.open(entry)) as remote, closing(bar):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,8 +19,8 @@ from cas.backends.bucket import Bucket
 from cas.backends.interface import Listing
 from cas.backends.refusals import PastEndError, code_in, refusal
 from cas.backends.remote import RangedRemote, SignedRemote
-from cas.config import fetch_patience
-from cas.errors import KeyExists, StoreRefused
+from cas.config import fetch_patience, s3_ignores_tls
+from cas.errors import KeyExists, KeyNotFound, StoreRefused
 from cas.sources import Remote
 
 _WHOLE = 8 << 20
@@ -29,6 +30,10 @@ _AT_ONCE = 4
 _TIMEOUT = timedelta(seconds=120)  # of one request, a part of 16 MiB at most
 _PATIENCE = timedelta(seconds=180)
 _SIGNED_FOR = timedelta(hours=1)
+
+
+_process = os.getpid()
+"""Which process imported this, and started object_store's threads: in a fork of it, every call would hang."""
 
 
 class ObstoreBackend:
@@ -112,13 +117,12 @@ class ObstoreBackend:
             )
 
     def delete(self, keys: Sequence[str]) -> None:
+        if not keys:
+            return
         try:
-            with self._answers(keys[0] if keys else ""):
-                if keys:
-                    obstore.delete(self._store, list(keys))
-        except KeyError:
-            raise
-        except LookupError:  # KeyNotFound: some providers mind
+            with self._answers(keys[0]):
+                obstore.delete(self._store, list(keys))
+        except KeyNotFound:  # some providers mind
             for key in keys if len(keys) > 1 else ():
                 self.delete([key])
 
@@ -126,9 +130,11 @@ class ObstoreBackend:
         name = f"{self.name}/{key}"
         try:
             self._signed(key)
-        except (BaseError, StoreRefused):
+        except BaseError:
             # Not every credential can sign: then every range is a request through object_store.
             return RangedRemote(self, key, name)
+        if self.bucket.provider == "s3" and s3_ignores_tls():
+            return RangedRemote(self, key, name)  # our own client always checks certificates
         return SignedRemote(lambda: self._signed(key), key, name=name, size=size)
 
     def signed_url(self, key: str, *, seconds: int, file_name: str, media_type: str) -> str | None:
@@ -140,7 +146,7 @@ class ObstoreBackend:
         try:
             # Without botocore, and at other providers, the file comes under its key's name.
             return obstore.sign(self._store, "GET", key, timedelta(seconds=seconds))
-        except (BaseError, StoreRefused):
+        except BaseError:
             return None
 
     @cached_property
@@ -153,6 +159,11 @@ class ObstoreBackend:
     @contextmanager
     def _answers(self, key: str) -> Iterator[None]:
         """Raise what object_store raises as errors of this package."""
+        if os.getpid() != _process:
+            raise StoreRefused(
+                f"{self.name}: this process was forked from one that used object stores, and obstore's threads did"
+                " not come along. Start processes by spawn (or forkserver), or set CAS_CLIENT=fsspec"
+            )
         try:
             yield
         except AlreadyExistsError:
