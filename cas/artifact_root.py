@@ -155,8 +155,13 @@ class ArtifactRoot:
             return False
 
     def is_near(self, entry: Entry) -> bool:
-        """Whether an entry can be read without fetching it first, from its origin or from the object store."""
-        if entry.inline is not None or (not self._is_remote and self.is_held(entry)):
+        """Whether an entry can be read without fetching it first, from its origin or from the object store.
+
+        Also where there is nobody to fetch it from: then reading fails at once.
+        """
+        if entry.inline is not None:
+            return True
+        if not self._is_remote and (entry.origin is None or self.is_held(entry)):
             return True
         return (self._is_remote or entry.origin is not None) and self.store.cache.find(entry) is not None
 
