@@ -1,6 +1,16 @@
 """Where keys become bytes: a local disk, memory, and object stores."""
 
-from cas.backends.interface import Backend, Listing, SupportsLocalFiles, SupportsRemote, SupportsSignedUrls
+from cas.backends.interface import (
+    Backend,
+    Listing,
+    SupportsCopy,
+    SupportsLocalFiles,
+    SupportsPartUploads,
+    SupportsRemote,
+    SupportsSignedUrls,
+    SupportsTimes,
+    Unfinished,
+)
 from cas.backends.local import LocalBackend
 from cas.backends.memory import MemoryBackend
 
@@ -9,7 +19,11 @@ __all__ = [
     "Listing",
     "LocalBackend",
     "MemoryBackend",
+    "SupportsCopy",
     "SupportsLocalFiles",
+    "SupportsPartUploads",
     "SupportsRemote",
     "SupportsSignedUrls",
+    "SupportsTimes",
+    "Unfinished",
 ]

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import ssl
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from cas.backends.bucket import Bucket
 from cas.config import s3_endpoint, s3_ignores_tls
 from cas.errors import StoreRefused
 
@@ -75,39 +74,6 @@ class _Credentials:
             "token": frozen.token,
             "expires_at": datetime.now(UTC) + _ASKED_AGAIN,
         }
-
-
-class Signer:
-    """Signs addresses with what S3 shall say of the file, which obstore cannot."""
-
-    def __init__(self, client: Any, bucket: str) -> None:
-        self._client = client
-        self._bucket = bucket
-
-    @classmethod
-    def of(cls, bucket: Bucket) -> Self | None:
-        """For a bucket in S3; None without botocore, or without credentials."""
-        settings = s3_settings()
-        if settings.session is None or settings.session.get_credentials() is None:
-            return None
-        from botocore.config import Config
-
-        style = {"addressing_style": "path" if settings.endpoint else "auto"}
-        config = Config(signature_version="s3v4", s3=style)
-        client = settings.session.create_client(
-            "s3", region_name=settings.region, endpoint_url=settings.endpoint, config=config
-        )
-        return cls(client, bucket.name)
-
-    def sign(self, key: str, seconds: int, disposition: str, media_type: str) -> str:
-        """An address for a GET, good for ``seconds``."""
-        parameters = {
-            "Bucket": self._bucket,
-            "Key": key,
-            "ResponseContentDisposition": disposition,
-            "ResponseContentType": media_type,
-        }
-        return str(self._client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=seconds))
 
 
 def content_disposition(file_name: str) -> str:

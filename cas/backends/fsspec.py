@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import datetime
 from typing import Any
 
 import fsspec
 from fsspec.implementations.memory import MemoryFileSystem
 
-from cas.backends.aws import content_disposition, s3_settings
+from cas.backends.aws import s3_settings
 from cas.backends.bucket import Bucket
 from cas.backends.interface import Listing
+from cas.backends.powers import S3Powers
 from cas.backends.refusals import PastEndError, code_in, refusal
 from cas.backends.remote import RangedRemote
 from cas.errors import CasError, KeyExists, KeyNotFound, StoreRefused
@@ -24,15 +26,19 @@ _PART, _PARTS = 16 << 20, 9_000
 _memory_lock = threading.RLock()
 
 
-class FsspecBackend:
+class FsspecBackend(S3Powers):
     """Implements :class:`~cas.backends.interface.Backend` over an fsspec file system, below the path ``root``.
+    With ``bucket``, which says where that is, it has the powers of S3, too.
 
     The file system must put objects atomically and know an exclusive put (``mode="create"``); ``cas init`` finds
     out whether it does.
     """
 
-    def __init__(self, filesystem: fsspec.AbstractFileSystem, root: str, name: str = "") -> None:
+    def __init__(
+        self, filesystem: fsspec.AbstractFileSystem, root: str, name: str = "", bucket: Bucket | None = None
+    ) -> None:
         self._fs = filesystem
+        self.bucket = bucket
         self._root = root.strip("/")
         self.name = name or str(filesystem.unstrip_protocol(self._root))
         # fsspec's files in memory come into being empty: without a lock a reader would see them half written.
@@ -66,12 +72,10 @@ class FsspecBackend:
         return int(found["size"])
 
     def list(self, prefix: str) -> Iterator[Listing]:
-        with self._answers(prefix):
-            found = self._fs.find(self._path(prefix.rstrip("/")), detail=True)
-        for path, info in found.items():
-            key = path.strip("/")[len(self._root) :].lstrip("/") if self._root else path.strip("/")
-            if key.startswith(prefix):
-                yield Listing(key, int(info["size"]))
+        return (Listing(key, int(info["size"])) for key, info in self._found(prefix))
+
+    def modified(self, prefix: str) -> Iterator[tuple[str, float]]:
+        return ((key, _time(info)) for key, info in self._found(prefix))
 
     def keys(self, prefix: str) -> Iterator[str]:
         return (key for key, _ in self.list(prefix))
@@ -123,16 +127,20 @@ class FsspecBackend:
         return RangedRemote(self, key, f"{self.name}/{key}")
 
     def signed_url(self, key: str, *, seconds: int, file_name: str, media_type: str) -> str | None:
-        extra: dict[str, str] = {}
-        if "s3" in self._fs.protocol:
-            extra = {
-                "ResponseContentDisposition": content_disposition(file_name),
-                "ResponseContentType": media_type,
-            }
+        if self.s3 is not None:
+            return self.s3.sign_get(key, seconds, file_name=file_name, media_type=media_type)
         try:
-            return str(self._fs.sign(self._path(key), expiration=seconds, **extra))
+            return str(self._fs.sign(self._path(key), expiration=seconds))
         except NotImplementedError:
             return None
+
+    def _found(self, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        with self._answers(prefix):
+            found = self._fs.find(self._path(prefix.rstrip("/")), detail=True)
+        for path, info in found.items():
+            key = path.strip("/")[len(self._root) :].lstrip("/") if self._root else path.strip("/")
+            if key.startswith(prefix):
+                yield key, info
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}" if self._root else key
@@ -176,7 +184,20 @@ def open_bucket(bucket: Bucket) -> FsspecBackend:
     except ImportError as error:
         raise StoreRefused(f"{bucket} needs a package that is not installed: {error}") from None
     root = "/".join(filter(None, (bucket.name, bucket.prefix)))
-    return FsspecBackend(filesystem, root, str(bucket))
+    return FsspecBackend(filesystem, root, str(bucket), bucket)
+
+
+def _time(info: Mapping[str, Any]) -> float:
+    """When an object was stored: each file system has its own word for it."""
+    names = ("LastModified", "last_modified", "updated", "mtime", "created")
+    found = next((value for name in names if (value := info.get(name)) is not None), None)
+    if isinstance(found, str):
+        found = datetime.fromisoformat(found)
+    if isinstance(found, datetime):
+        return found.timestamp()
+    if isinstance(found, int | float):
+        return float(found)
+    raise StoreRefused(f"its file system does not say when {info.get('name')!r} was stored")
 
 
 def _code(error: BaseException) -> str:

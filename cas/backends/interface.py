@@ -22,6 +22,14 @@ class Listing(NamedTuple):
     size: int
 
 
+class Unfinished(NamedTuple):
+    """An upload by parts that was neither completed nor aborted, begun at ``started`` seconds since 1970."""
+
+    key: str
+    upload_id: str
+    started: float
+
+
 class Backend(Protocol):
     """Objects by key. Every method may be called from many threads and processes at once.
 
@@ -91,6 +99,42 @@ class SupportsSignedUrls(Protocol):
     def signed_url(self, key: str, *, seconds: int, file_name: str, media_type: str) -> str | None:
         """An address from which anybody can get the object under ``key`` for ``seconds``, as a file of this name
         and type; None if these credentials cannot sign. It is a secret."""
+        ...
+
+
+@runtime_checkable
+class SupportsCopy(Protocol):
+    """A backend that may be able to copy objects without their bytes coming here."""
+
+    def copy_from(self, source: Backend, source_key: str, key: str, size: int, *, etag: str | None = None) -> bool:
+        """Store the ``size`` bytes that ``source`` holds under ``source_key`` under ``key``, which nobody else
+        writes; False, and nothing was done, if these two places cannot do that: then the bytes have to be read
+        and put. With ``etag``, the object must still be the one that was seen with it.
+
+        Raises :class:`~cas.errors.KeyNotFound`, and :class:`~cas.errors.FileChanged` if the source was replaced.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsPartUploads(Protocol):
+    """A backend that keeps the parts of uploads that were broken off. They are not visible, and cost money."""
+
+    def unfinished(self) -> Iterator[Unfinished]:
+        """The uploads below this place that are neither completed nor aborted: also those that go on right now."""
+        ...
+
+    def abort(self, key: str, upload_id: str) -> None:
+        """Give an upload up, and delete its parts. One that is completed or gone is no error."""
+        ...
+
+
+@runtime_checkable
+class SupportsTimes(Protocol):
+    """A backend that knows when each object was stored, by its own clock."""
+
+    def modified(self, prefix: str) -> Iterator[tuple[str, float]]:
+        """The keys that :meth:`Backend.list` would give, with seconds since 1970."""
         ...
 
 

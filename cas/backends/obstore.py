@@ -7,16 +7,16 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import cached_property
 from typing import Any
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotSupportedError
 from obstore.store import AzureStore, GCSStore, S3Store
 
-from cas.backends.aws import Signer, content_disposition, obstore_options, s3_settings
+from cas.backends.aws import obstore_options, s3_settings
 from cas.backends.bucket import Bucket
 from cas.backends.interface import Listing
+from cas.backends.powers import S3Powers
 from cas.backends.refusals import PastEndError, code_in, refusal
 from cas.backends.remote import RangedRemote, SignedRemote
 from cas.config import fetch_patience, s3_ignores_tls
@@ -36,15 +36,15 @@ _process = os.getpid()
 """Which process imported this, and started object_store's threads: in a fork of it, every call would hang."""
 
 
-class ObstoreBackend:
-    """Implements :class:`~cas.backends.interface.Backend` and ``SupportsRemote``.
+class ObstoreBackend(S3Powers):
+    """Implements :class:`~cas.backends.interface.Backend` and every power but that of local files.
 
     Whatever fails for a passing reason is tried again by object_store, with backoff, for three minutes
     (``CAS_PATIENCE`` seconds).
     """
 
     def __init__(self, bucket: Bucket) -> None:
-        self.bucket = bucket
+        self.bucket: Bucket = bucket
         self._store = _open(bucket)
 
     @property
@@ -85,12 +85,10 @@ class ObstoreBackend:
             return int(obstore.head(self._store, key)["size"])
 
     def list(self, prefix: str) -> Iterator[Listing]:
-        with self._answers(prefix):
-            for chunk in obstore.list(self._store, prefix.rstrip("/"), chunk_size=1000):
-                for each in chunk:
-                    # object_store's prefix is a path, and also names an object of that very name.
-                    if each["path"].startswith(prefix):
-                        yield Listing(each["path"], each["size"])
+        return (Listing(each["path"], each["size"]) for each in self._found(prefix))
+
+    def modified(self, prefix: str) -> Iterator[tuple[str, float]]:
+        return ((each["path"], each["last_modified"].timestamp()) for each in self._found(prefix))
 
     def keys(self, prefix: str) -> Iterator[str]:
         return (key for key, _ in self.list(prefix))
@@ -138,20 +136,19 @@ class ObstoreBackend:
         return SignedRemote(lambda: self._signed(key), key, name=name, size=size)
 
     def signed_url(self, key: str, *, seconds: int, file_name: str, media_type: str) -> str | None:
-        if self._signer is not None:
-            disposition = content_disposition(file_name)
-            return self._signer.sign(
-                "/".join(filter(None, (self.bucket.prefix, key))), seconds, disposition, media_type
-            )
+        if self.s3 is not None:
+            return self.s3.sign_get(key, seconds, file_name=file_name, media_type=media_type)
         try:
             # Without botocore, and at other providers, the file comes under its key's name.
             return obstore.sign(self._store, "GET", key, timedelta(seconds=seconds))
         except BaseError:
             return None
 
-    @cached_property
-    def _signer(self) -> Signer | None:
-        return Signer.of(self.bucket) if self.bucket.provider == "s3" else None
+    def _found(self, prefix: str) -> Iterator[Any]:
+        with self._answers(prefix):
+            for chunk in obstore.list(self._store, prefix.rstrip("/"), chunk_size=1000):
+                # object_store's prefix is a path, and also names an object of that very name.
+                yield from (each for each in chunk if each["path"].startswith(prefix))
 
     def _signed(self, key: str) -> str:
         return obstore.sign(self._store, "GET", key, _SIGNED_FOR)

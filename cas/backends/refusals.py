@@ -15,7 +15,7 @@ _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound", "InvalidBucketName"}
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired", "InvalidToken"}
 _SKEWED = {"RequestTimeTooSkewed"}
 _WRONG_KEY = {"SignatureDoesNotMatch", "InvalidAccessKeyId", "AuthFailure", "NotSignedUp"}
-_ABSENT = {"NoSuchKey", "BlobNotFound"}
+_ABSENT = {"NoSuchKey", "NoSuchUpload", "BlobNotFound"}
 _OUT_OF_RANGE = {"InvalidRange", "416"}
 
 
