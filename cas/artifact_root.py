@@ -14,6 +14,7 @@ from cas.checkout import Checkout, CheckoutReport, link_modes
 from cas.config import link_override
 from cas.digest import Buffer, digest_of
 from cas.errors import BlobDamaged, BlobNotFound, CasError, InvalidInput, KeyNotFound, PathNotFound
+from cas.fragment import State
 from cas.history import History
 from cas.ingest import Ingested
 from cas.links import Mode
@@ -200,10 +201,17 @@ class ArtifactRoot:
         """Make one fragment of all there are. Happens by itself; for tests and for the impatient."""
         self._history.fold()
 
+    def state(self) -> tuple[State, str]:
+        """Every record, of removed paths too, and the name of the latest fragment: what a mirror takes over."""
+        return self._history.state()
+
     @contextmanager
-    def log_call(self, paths: Iterable[str] = ()) -> Iterator[Writer]:
-        """A log call by hand, into which ``paths`` will be put: the block commits it, or leaves nothing."""
-        with self.store.writer(self.path, self._history.next_intent(paths)) as writer:
+    def log_call(self, paths: Iterable[str] = (), *, after: str = "") -> Iterator[Writer]:
+        """A log call by hand, into which ``paths`` will be put: the block commits it, or leaves nothing.
+
+        It is later than everything visible here, and than the stamp ``after``.
+        """
+        with self.store.writer(self.path, self._history.next_intent(paths, after)) as writer:
             yield writer
         try:
             self._history.tidy(writer.intent)

@@ -46,6 +46,7 @@ class How(StrEnum):
     HELD = "already there"
     LINKED = "linked"
     COPIED = "copied"
+    COPIED_THERE = "copied by the server"
     STREAMED = "streamed"
 
 
@@ -184,8 +185,9 @@ class Fetcher:
             self._blobs.add_alias(entry.digest, intent, blake3)
             return
         self._local.publish([(ingested.temporary, blob_key(entry.digest, intent))])
-        if entry.digest != blake3:
-            self._blobs.add_alias(blake3, intent, entry.digest)
+        for digest in ingested.digests.values():
+            if digest != entry.digest:
+                self._blobs.add_alias(digest, intent, entry.digest)
 
     def _directory(self, entry: Entry) -> Path:
         """Of the unfinished download; each user's own, since another user's might change under us."""

@@ -42,8 +42,14 @@ class History:
                 self._manifest = manifest_of(self._state)
             return self._manifest
 
-    def next_intent(self, paths: Iterable[str]) -> str:
-        """An intent for a log call that puts ``paths``, later than everything visible.
+    def state(self) -> tuple[State, str]:
+        """The record of every path there ever was, and the name of the latest fragment ("" if there is none)."""
+        with self._lock:
+            self._refresh()
+            return dict(self._state), max(self._seen, default="")
+
+    def next_intent(self, paths: Iterable[str], after: str = "") -> str:
+        """An intent for a log call that puts ``paths``, later than everything visible, and than ``after``.
 
         Raises PathConflict if one of them would be a file and a directory at once. This costs the same however
         much is here already.
@@ -52,7 +58,7 @@ class History:
             self._refresh()
             for path in paths:
                 self._check_free(path)
-            return new_ulid(after=max(self._seen, default=""))
+            return new_ulid(after=max({*self._seen, after}))
 
     def tidy(self, newest: str) -> None:
         """Fold what has grown many, and delete what a fold has replaced.

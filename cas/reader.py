@@ -39,3 +39,9 @@ class _ObjectReader(io.RawIOBase):
         count = self._backend.read_into(self._key, self._position, memoryview(buffer).cast("B"))
         self._position += count
         return count
+
+    def readall(self) -> bytes:
+        """The rest in one request; Python's own asks for 8 KiB at a time."""
+        data = self._backend.read(self._key, self._position)
+        self._position += len(data)
+        return data

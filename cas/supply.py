@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from cas.backends import SupportsRemote
+from cas.backends import Backend, SupportsCopy, SupportsRemote
 from cas.backends.remote import RangedRemote
 from cas.blobs import Blobs
 from cas.digest import Digest
 from cas.errors import Damaged, InvalidInput, NotFound
+from cas.keys import BLOBS, parse_blob_key
 from cas.manifest import Entry
 from cas.sources import Progress, Remote, source_of
 
@@ -27,6 +28,14 @@ class Supply(Protocol):
 
     def open(self, entry: Entry) -> Remote:
         """Open an entry for ranged reads. Raises what says why it cannot be had."""
+        ...
+
+    def copy_to(self, backend: Backend, key: str, entry: Entry) -> dict[str, Digest] | None:
+        """Have the server that keeps an entry's bytes copy them to ``key``, so that none of them passes here.
+
+        Returns every digest that is known of them: one for each of :meth:`algorithms` at least. None if that
+        cannot be; then nothing was done.
+        """
         ...
 
     def algorithms(self, entry: Entry) -> tuple[str, ...]:
@@ -57,6 +66,9 @@ class Origins:
         origin = _origin(entry)
         return source_of(origin).open(origin, entry.digest, entry.size)
 
+    def copy_to(self, backend: Backend, key: str, entry: Entry) -> None:  # noqa: ARG002
+        return None
+
     def algorithms(self, entry: Entry) -> tuple[str, ...]:
         """Both: the one that was promised, and the store's own, by which others will find these bytes."""
         return tuple({entry.digest.algorithm: None, "blake3": None})
@@ -69,15 +81,28 @@ class Origins:
 
 
 class StoreSupply:
-    """Fetches blobs of an object store; what the store does not hold comes from its origin."""
+    """Fetches blobs of a store; what the store does not hold comes from its origin.
 
-    def __init__(self, blobs: Blobs) -> None:
+    ``algorithms`` are those a store that keeps the bytes needs to know them by, besides their digest's own;
+    ``more_copies`` knows of files on this machine.
+    """
+
+    def __init__(
+        self, blobs: Blobs, *, algorithms: tuple[str, ...] = (), more_copies: Copies = lambda _: ()
+    ) -> None:
         self._blobs = blobs
-        self._origins = Origins()
+        self._algorithms = algorithms
+        self._more_copies = more_copies
+        self._origins = Origins(more_copies)
         self._keys: dict[Digest, str] = {}
+        self._aliases: dict[str, dict[Digest, Digest]] = {}
 
     def copies(self, entry: Entry) -> Sequence[Path]:
-        return () if self.is_stored(entry) or entry.origin is None else self._origins.copies(entry)
+        if not self.is_stored(entry):
+            return self._origins.copies(entry)
+        if self._blobs.local is not None:
+            return [self._blobs.local.path(self._keys[entry.digest])]
+        return [*self._more_copies(entry)]
 
     def open(self, entry: Entry) -> Remote:
         if not self.is_stored(entry):
@@ -89,8 +114,18 @@ class StoreSupply:
             return backend.remote(key, entry.size)
         return RangedRemote(backend, key, f"{backend.name}/{key}")
 
+    def copy_to(self, backend: Backend, key: str, entry: Entry) -> dict[str, Digest] | None:
+        if not isinstance(backend, SupportsCopy) or not self.is_stored(entry):
+            return None
+        known = self._known(entry.digest)
+        if not set(self.algorithms(entry)) <= known.keys():
+            return None  # only reading them tells
+        copied = backend.copy_from(self._blobs.backend, self._keys[entry.digest], key, entry.size)
+        return known if copied else None
+
     def algorithms(self, entry: Entry) -> tuple[str, ...]:
-        return (entry.digest.algorithm,) if self.is_stored(entry) else self._origins.algorithms(entry)
+        own = self._origins.algorithms(entry) if not self.is_stored(entry) else (entry.digest.algorithm,)
+        return tuple(dict.fromkeys((*own, *self._algorithms)))
 
     def is_stored(self, entry: Entry) -> bool:
         if entry.digest not in self._keys:
@@ -102,6 +137,25 @@ class StoreSupply:
 
     def progress(self, name: str, entry: Entry) -> Progress:
         return _Quiet() if entry.origin is None else self._origins.progress(name, entry)
+
+    def _known(self, digest: Digest) -> dict[str, Digest]:
+        """A digest, and others of the same bytes that the store has recorded."""
+        known = {digest.algorithm: digest}
+        for algorithm in self._algorithms:
+            if algorithm not in known and (other := self._others(algorithm).get(digest)) is not None:
+                known[algorithm] = other
+        return known
+
+    def _others(self, algorithm: str) -> dict[Digest, Digest]:
+        """The digests of an algorithm by the digests their aliases name; one listing for all of them."""
+        if algorithm not in self._aliases:
+            found: dict[Digest, Digest] = {}
+            for key in self._blobs.backend.keys(f"{BLOBS}{algorithm}/"):
+                digest, _, other = parse_blob_key(key)
+                if other is not None:
+                    found[other] = digest
+            self._aliases[algorithm] = found
+        return self._aliases[algorithm]
 
 
 class _Quiet:

@@ -16,7 +16,8 @@ Pin-then-read here against publish-then-list in the collector: one side must see
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -170,6 +171,13 @@ class Writer:
         entries = [record.entry for record in self._records.values() if record.entry is not None]
         self.announce(tuple(sorted({entry.blob for entry in entries if entry.blob is not None})))
         return entries
+
+    def keep_stamps(self, stamps: Mapping[str, str]) -> None:
+        """What was said of these paths was said before, under these stamps, in another store: it wins over nothing
+        that was logged later there or here. None of them may be later than this writer's intent."""
+        for path, stamp in stamps.items():
+            assert stamp <= self.intent
+            self._records[path] = replace(self._records[path], stamp=stamp)
 
     def remove(self, path: str) -> None:
         """Say that ``path`` is removed."""

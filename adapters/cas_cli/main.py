@@ -24,6 +24,7 @@ from cas.errors import CasError
 from cas_cli.caching import cache
 from cas_cli.doctor import doctor
 from cas_cli.listing import init, ls
+from cas_cli.mirroring import mirror
 from cas_cli.reports import stats, verify
 
 _GROUP = "cas.commands"
@@ -61,5 +62,5 @@ def main() -> None:
     pass
 
 
-for _command in (init, ls, stats, verify, doctor, cache):
+for _command in (init, ls, stats, verify, doctor, cache, mirror):
     main.add_command(_command)

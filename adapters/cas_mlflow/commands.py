@@ -29,12 +29,12 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON 
 @click.argument("uris", metavar="URI…", nargs=-1, required=True)
 @click.option(
     "--to",
-    "directory",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Leave the store as it is, and write the whole model into DIR as a plain MLflow model directory.",
+    "destination",
+    metavar="DIR|s3://BUCKET/PREFIX",
+    help="Leave the store as it is, and write the whole model there, as a plain MLflow model directory.",
 )
 @_as_json
-def persist(uris: tuple[str, ...], directory: Path | None, as_json: bool) -> None:
+def persist(uris: tuple[str, ...], destination: str | None, as_json: bool) -> None:
     """Have every byte of the models at URI… in their store, verified, as it is on the Hub.
 
     A URI is what MLflow calls a model (models:/…, runs:/…) or a place in a store (cas:///…). Models are not loaded.
@@ -48,13 +48,13 @@ def persist(uris: tuple[str, ...], directory: Path | None, as_json: bool) -> Non
     documents: list[dict[str, object]] = []
     for uri in uris:
         try:
-            if directory is not None:
+            if destination is not None:
                 if len(uris) > 1:
                     raise click.UsageError("--to takes one URI")
-                directory.mkdir(parents=True, exist_ok=True)
-                materialize(uri, directory)
-                documents.append({"uri": uri, "directory": str(directory)})
-                text = f"{uri}: written to {directory}"
+                if "://" not in destination:
+                    Path(destination).mkdir(parents=True, exist_ok=True)
+                documents.append({"uri": uri, "destination": materialize(uri, destination)})
+                text = f"{uri}: written to {destination}"
             else:
                 report = persist_model(uri)
                 amounts = {how.value: report.fetched.bytes[how] for how in How}

@@ -1,26 +1,41 @@
-"""Models as plain directories, which need neither this package nor the Hub."""
+"""Models as plain directories, or plain objects of a bucket, which need neither this package nor the Hub."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from cas.backends.bucket import Bucket
 from cas.checkout import Checkout
 from cas.links import OWN
+from cas.roots import parse_uri
 from cas.supply import Origins
 from cas_mlflow.boundary import checked_destination, mlflow_errors
+from cas_mlflow.exporting import export
 from cas_mlflow.locations import MLMODEL, ModelPlace, model_places
 from cas_mlflow.persisting import entry_of, hub_files, read_small
 from cas_mlflow.stock import is_reference, persisted
 
 
-def materialize(model_uri: str, directory: str | Path) -> Path:
-    """Write a model out whole, as a plain MLflow model directory, into the existing, empty ``directory``.
+def materialize(model_uri: str, destination: str | Path) -> str:
+    """Write a model out whole, as a plain MLflow model directory, into ``destination``: an existing, empty
+    directory, or an empty prefix of a bucket (``s3://bucket/prefix``). Returns where.
 
     Weights that are still on the Hub are fetched, verified, and written there; the store is left as it is. The
-    files are the directory's own. Raises MlflowException.
+    files are the destination's own; between buckets at one endpoint the server copies them. Raises
+    MlflowException.
     """
     place = model_places(model_uri)[0]
-    destination = Path(checked_destination(str(directory)))
+    if "://" in str(destination):
+        with mlflow_errors():
+            bucket = parse_uri(str(destination))
+            if isinstance(bucket, Bucket):
+                export(place, bucket)
+                return str(destination)
+            destination = bucket
+    return str(_write_directory(place, Path(checked_destination(str(destination)))))
+
+
+def _write_directory(place: ModelPlace, destination: Path) -> Path:
     with mlflow_errors():
         place.root.checkout(place.path, destination, strip=place.path)
         mlmodel = place.read(MLMODEL)
