@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from cas.backends import SupportsRemote
-from cas.backends.remote import RangedRemote
+from cas.backends.remote import remote_of
 from cas.blobs import Blobs
 from cas.digest import Digest
 from cas.errors import Damaged, InvalidInput, NotFound
@@ -84,10 +83,7 @@ class StoreSupply:
             if entry.origin is not None:
                 return self._origins.open(entry)
             self._blobs.find(entry.digest, entry.size, entry.blob)  # raises what says why
-        key, backend = self._keys[entry.digest], self._blobs.backend
-        if isinstance(backend, SupportsRemote):
-            return backend.remote(key, entry.size)
-        return RangedRemote(backend, key, f"{backend.name}/{key}")
+        return remote_of(self._blobs.backend, self._keys[entry.digest], entry.size)
 
     def algorithms(self, entry: Entry) -> tuple[str, ...]:
         return (entry.digest.algorithm,) if self.is_stored(entry) else self._origins.algorithms(entry)
