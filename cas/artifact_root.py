@@ -92,6 +92,10 @@ class ArtifactRoot:
             self._log((), put)
         return len(paths)
 
+    def check_free(self, path: str) -> None:
+        """Raise :class:`PathConflict` if a file at ``path`` would be a directory at once, or lie below a file."""
+        self._history.next_intent([path])
+
     # Reading
 
     def manifest(self) -> Manifest:

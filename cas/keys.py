@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from cas.digest import Digest
+from cas.digest import Digest, digest_of
 from cas.errors import InvalidPath, MalformedRecord
 from cas.paths import check_path
 from cas.ulid import PATTERN, is_ulid
@@ -16,6 +16,7 @@ INTENTS = "intents/"
 CONDEMNED = "condemned/"
 QUARANTINE = "quarantine/"
 SCRATCH = "tmp/"
+UPLOADS = "tmp/uploads/"
 
 # The store's own manifest holds what lies outside every artifact root. "@" keeps its fragments apart from
 # the directories of the others.
@@ -92,3 +93,8 @@ def fragment_intent(key: str) -> str:
 
 def intent_key(intent: str) -> str:
     return f"{INTENTS}{intent}.json"
+
+
+def staged_key(path: str, name: str) -> str:
+    """Where an upload by parts, called ``name``, is put together: nobody can complete it for another path."""
+    return f"{UPLOADS}{digest_of(path.encode()).hex}/{name}"

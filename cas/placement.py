@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from cas.backends import SupportsCopy
 from cas.blobs import Blobs
 from cas.digest import Digest, Hasher
-from cas.errors import BlobNotFound, FileChanged
+from cas.errors import BlobNotFound, FileChanged, StoreRefused
 from cas.ingest import Ingested, stage_file
 from cas.keys import blob_key
 from cas.manifest import Entry
@@ -23,18 +24,26 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+class Stored(NamedTuple):
+    """An object of the store's own backend that is no blob yet, and the ETag it was hashed under."""
+
+    key: str
+    etag: str
+
+
 class Pending(NamedTuple):
-    """A path that will have a blob: of bytes that are already private, still with the user, or only known by
-    digest. The last kind is a reference, if it has an origin, as long as the store has no such blob."""
+    """A path that will have a blob: of bytes that are already private, still with the user, in the backend, or only
+    known by digest. The last kind is a reference, if it has an origin, as long as the store has no such blob."""
 
     path: str
     ingested: Ingested
     source: Path | None = None
     origin: str | None = None
+    stored: Stored | None = None
 
     @property
     def is_at_hand(self) -> bool:
-        return self.ingested.temporary is not None or self.source is not None
+        return self.ingested.temporary is not None or self.source is not None or self.stored is not None
 
 
 class Placement:
@@ -113,7 +122,17 @@ class Placement:
 
     def _send(self, pending: Pending) -> None:
         key, size = blob_key(pending.ingested.digest, self._intent), pending.ingested.size
+        if pending.stored is not None:
+            self._copy(pending.stored, key, size)
+            return
         self._backend.put(key, self._sent(pending), create=False, size=size)
+
+    def _copy(self, stored: Stored, key: str, size: int) -> None:
+        backend = self._backend
+        if not isinstance(backend, SupportsCopy) or not backend.copy_from(
+            backend, stored.key, key, size, etag=stored.etag
+        ):
+            raise StoreRefused(f"{backend.name} cannot copy {stored.key!r} to where it belongs")
 
     def _at_once(self, function: Callable[[T], R], arguments: Iterable[T]) -> Iterator[R]:
         """``function`` of each argument; where each is a request to another machine, many at once."""
@@ -148,4 +167,4 @@ class Placement:
 
 def _readiness(pending: Pending) -> int:
     """Of several with one digest, the one that is easiest to store is best: staged, else to be read, else known."""
-    return 2 if pending.ingested.temporary is not None else 1 if pending.source is not None else 0
+    return 2 if pending.ingested.temporary is not None else 1 if pending.is_at_hand else 0

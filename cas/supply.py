@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from cas.backends import Backend, SupportsCopy, SupportsRemote
-from cas.backends.remote import RangedRemote
+from cas.backends import Backend, SupportsCopy
+from cas.backends.remote import remote_of
 from cas.blobs import Blobs
 from cas.digest import Digest
 from cas.errors import Damaged, InvalidInput, NotFound
@@ -109,10 +109,7 @@ class StoreSupply:
             if entry.origin is not None:
                 return self._origins.open(entry)
             self._blobs.find(entry.digest, entry.size, entry.blob)  # raises what says why
-        key, backend = self._keys[entry.digest], self._blobs.backend
-        if isinstance(backend, SupportsRemote):
-            return backend.remote(key, entry.size)
-        return RangedRemote(backend, key, f"{backend.name}/{key}")
+        return remote_of(self._blobs.backend, self._keys[entry.digest], entry.size)
 
     def copy_to(self, backend: Backend, key: str, entry: Entry) -> dict[str, Digest] | None:
         if not isinstance(backend, SupportsCopy) or not self.is_stored(entry):

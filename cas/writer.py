@@ -32,7 +32,7 @@ from cas.intent import Intent
 from cas.keys import fragment_key, intent_key
 from cas.manifest import Entry
 from cas.paths import check_path
-from cas.placement import Pending, Placement
+from cas.placement import Pending, Placement, Stored
 from cas.scratch import Scratch
 from cas.staging import stage_stream
 from cas.statcache import StatCache
@@ -163,6 +163,13 @@ class Writer:
             return
         self.announce()
         self._put_pending(path, ingested, None)
+
+    def put_stored(self, path: str, stored: Stored, ingested: Ingested) -> None:
+        """Say that ``path`` holds the bytes of an object of the store's own backend, which were hashed there."""
+        check_path(path)
+        self.announce()
+        self._pending.append(Pending(path, ingested, stored=stored))
+        self._put_record(path, Entry(path, ingested.size, ingested.digest))
 
     def hold(self) -> list[Entry]:
         """Store everything said so far, without a commit, and pin it: until this writer is left, other log calls

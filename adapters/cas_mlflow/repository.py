@@ -14,10 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mlflow.entities import FileInfo
+from mlflow.entities.multipart_upload import (
+    CreateMultipartUploadResponse,
+    MultipartUploadCredential,
+    MultipartUploadPart,
+)
 from mlflow.entities.presigned_download import PresignedDownloadUrlResponse
+from mlflow.exceptions import _UnsupportedMultipartUploadException
 from mlflow.store.artifact.artifact_repo import (
     ArtifactRepository,
     MultipartDownloadMixin,
+    MultipartUploadMixin,
     StreamUploadMixin,
     _validate_attachment_path,
 )
@@ -34,6 +41,7 @@ from cas_mlflow.boundary import (
 
 if TYPE_CHECKING:
     from cas.place import Place
+    from cas.uploads import Uploads
 
 _CHUNK = 1 << 20
 
@@ -188,8 +196,12 @@ class CasArtifactRepository(ArtifactRepository, StreamUploadMixin):  # type: ign
         return decoded
 
 
-class CasBucketArtifactRepository(CasArtifactRepository, MultipartDownloadMixin):  # type: ignore[misc]
-    """The same for stores in buckets, whose large files clients of a server get straight from the bucket."""
+class CasBucketArtifactRepository(
+    CasArtifactRepository,
+    MultipartDownloadMixin,  # type: ignore[misc]
+    MultipartUploadMixin,  # type: ignore[misc]
+):
+    """The same for stores in buckets, whose clients get and put large files past the server."""
 
     def get_download_presigned_url(self, artifact_path: str, expiration: int = 300) -> PresignedDownloadUrlResponse:
         """An address in the bucket, good for ``expiration`` seconds. Without a size, MLflow's client asks the
@@ -202,6 +214,47 @@ class CasBucketArtifactRepository(CasArtifactRepository, MultipartDownloadMixin)
                 raise no_such_artifact(artifact_path)
             url = self._place.signed_url(path, expiration)
             return PresignedDownloadUrlResponse(url or "", {}, entry.size if url else None)
+
+    def create_multipart_upload(
+        self, local_file: str, num_parts: int = 1, artifact_path: str | None = None
+    ) -> CreateMultipartUploadResponse:
+        """Addresses in the bucket for the parts of a file."""
+        with mlflow_errors():
+            begun = self._uploads.begin(self._inside_store(local_file, artifact_path), num_parts)
+            credentials = [
+                MultipartUploadCredential(url, number, {}) for number, url in enumerate(begun.addresses, start=1)
+            ]
+            return CreateMultipartUploadResponse(begun.upload_id, credentials)
+
+    def complete_multipart_upload(
+        self,
+        local_file: str,
+        upload_id: str,
+        parts: list[MultipartUploadPart],
+        artifact_path: str | None = None,
+    ) -> None:
+        """Log the file, after its bytes were read and hashed where they are. To repeat it does no harm."""
+        from cas.backends.parts import Part
+
+        with mlflow_errors():
+            said = [Part(part.part_number, part.etag or "") for part in parts]
+            self._uploads.complete(self._inside_store(local_file, artifact_path), upload_id, said)
+
+    def abort_multipart_upload(self, local_file: str, upload_id: str, artifact_path: str | None = None) -> None:
+        with mlflow_errors():
+            self._uploads.abort(self._inside_store(local_file, artifact_path), upload_id)
+
+    @property
+    def _uploads(self) -> Uploads:
+        from cas.uploads import Uploads
+
+        uploads = Uploads.of(self._place.store)
+        if uploads is None:
+            raise _UnsupportedMultipartUploadException  # the client then sends the file to the server
+        return uploads
+
+    def _inside_store(self, local_file: str, artifact_path: str | None) -> str:
+        return posixpath.join(self._place.base, _target(local_file, artifact_path))
 
 
 def _target(file_name: str | Path, artifact_path: str | None) -> str:

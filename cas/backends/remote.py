@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from cas.backends.interface import Backend, SupportsRemote
 from cas.errors import KeyNotFound, OriginGated, OriginGone, SourceUnavailable, StoreRefused, StoreUnavailable
-from cas.sources import Body
+from cas.sources import Body, Remote
 from cas.streaming.http import HttpRemote
-
-if TYPE_CHECKING:
-    from cas.backends.interface import Backend
 
 _READ = 4 << 20
 
@@ -56,6 +53,13 @@ class RangedRemote:
 
     def close(self) -> None:
         pass
+
+
+def remote_of(backend: Backend, key: str, size: int) -> Remote:
+    """The object of ``size`` bytes under ``key``, read in the best way its backend knows."""
+    if isinstance(backend, SupportsRemote):
+        return backend.remote(key, size)
+    return RangedRemote(backend, key, f"{backend.name}/{key}")
 
 
 class _RangedBody:

@@ -46,25 +46,12 @@ class S3:
     @cached_property
     def client(self) -> Any:
         """botocore's."""
-        from botocore.config import Config
+        return self._client(_attempts(patience()))
 
-        settings = self._settings
-        config = Config(
-            signature_version="s3v4",
-            s3={"addressing_style": "path" if settings.endpoint else "auto"},
-            # What S3's newer checksums need, many servers do not know.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            retries={"mode": "standard", "total_max_attempts": _attempts(fetch_patience())},
-            read_timeout=_SILENCE,
-        )
-        return settings.session.create_client(
-            "s3",
-            region_name=settings.region,
-            endpoint_url=settings.endpoint,
-            verify=False if settings.ignores_tls else None,
-            config=config,
-        )
+    @cached_property
+    def hasty_client(self) -> Any:
+        """The same, which tries nothing again."""
+        return self._client(1)
 
     def at(self, key: str) -> dict[str, str]:
         """The arguments of a request that say which object it is about."""
@@ -123,6 +110,27 @@ class S3:
     def _user(self) -> str:
         return str(self._settings.session.get_credentials().get_frozen_credentials().access_key)
 
+    def _client(self, attempts: int) -> Any:
+        from botocore.config import Config
+
+        settings = self._settings
+        config = Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path" if settings.endpoint else "auto"},
+            # What S3's newer checksums need, many servers do not know.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            retries={"mode": "standard", "total_max_attempts": attempts},
+            read_timeout=_SILENCE,
+        )
+        return settings.session.create_client(
+            "s3",
+            region_name=settings.region,
+            endpoint_url=settings.endpoint,
+            verify=False if settings.ignores_tls else None,
+            config=config,
+        )
+
     def _sign(self, operation: str, seconds: int, parameters: Mapping[str, Any]) -> str:
         return str(self.client.generate_presigned_url(operation, Params=parameters, ExpiresIn=seconds))
 
@@ -130,9 +138,15 @@ class S3:
         return f"{self._bucket.prefix}/{key}" if self._bucket.prefix else key
 
 
-def _attempts(patience: float | None) -> int:
-    """How often botocore, which knows no time, has to try to spend ``patience`` seconds waiting in between."""
-    left, attempts, longest = _PATIENCE if patience is None else patience, 1, 1.0
+def patience() -> float:
+    """For how many seconds a request that fails is tried again."""
+    chosen = fetch_patience()
+    return _PATIENCE if chosen is None else chosen
+
+
+def _attempts(seconds: float) -> int:
+    """How often botocore, which knows no time, has to try to spend so many seconds waiting in between."""
+    left, attempts, longest = seconds, 1, 1.0
     while left > 0 and attempts < 100:
         left -= longest / 2  # it waits a random part of it
         longest = min(longest * 2, _LONGEST_WAIT)
