@@ -40,12 +40,13 @@ def export(place: ModelPlace, bucket: Bucket) -> FetchReport:
     What the store keeps at the same endpoint is copied by its server. Everything else, also weights that are still
     on the Hub, passes through this process, verified, and never touches its disk. The MLmodel comes last; if
     anything fails, what was written is deleted. The store is left as it is. Raises :class:`InvalidInput` if the
-    prefix lies in a store, or holds anything but what a killed export of this very model has left.
+    prefix lies in a store, or holds anything, be it what a killed export has left: nobody can tell that from files
+    of the same names that are somebody's only copy.
     """
     _check_is_no_store(bucket)
     backend = open_bucket(bucket)
+    _check_empty(backend)
     model = _model(place)
-    _check_free(backend, model)
     store, report = place.root.store, FetchReport()
     supply = StoreSupply(store.blobs, more_copies=store.cache.copies)
     carrier = Carrier(backend, supply, patience=fetch_patience())
@@ -97,7 +98,10 @@ def _check_is_no_store(bucket: Bucket) -> None:
         )
 
 
-def _check_free(backend: Backend, model: _Model) -> None:
-    for key in backend.keys(""):
-        if key == MLMODEL or key not in model.names:
-            raise InvalidInput(f"{backend.name} is not empty: it holds {key!r}. Nothing was written")
+def _check_empty(backend: Backend) -> None:
+    """What fails is cleaned up by name; so nothing may be there that was not written by this export."""
+    key = next(iter(backend.keys("")), None)
+    if key is not None:
+        raise InvalidInput(
+            f"{backend.name} is not empty: it holds {key!r}. Nothing was written; empty it, or name another prefix"
+        )
