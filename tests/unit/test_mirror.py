@@ -104,8 +104,13 @@ def test_what_is_logged_into_a_mirror_wins_over_a_source_whose_clock_ran_ahead(
 def test_two_stores_that_mirror_each_other_end_alike(source: ArtifactRoot, other: Store) -> None:
     theirs = other.artifact_root(RUN)
     theirs.ingest_bytes(LARGE[::-1], "theirs")
-    source.ingest_bytes(b"1", "both")
-    theirs.ingest_bytes(b"2", "both")
+    with source.log_call(["both"]) as first:
+        first.put_bytes("both", b"1")
+        first.commit()
+    # Neither store sees the other yet: within one millisecond nothing but this would tell which is later.
+    with theirs.log_call(["both"], after=first.intent) as second:
+        second.put_bytes("both", b"2")
+        second.commit()
     mirrored(source, other)
     assert not mirror(other, source.store).failed
     assert contents(source) == contents(theirs)
