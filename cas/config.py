@@ -25,6 +25,11 @@ def stat_cache_path() -> Path | None:
     return _user_cache() / "stat.sqlite3"
 
 
+def verified_path() -> Path:
+    """Where verifications record what they have read, so that they can be gone on with."""
+    return _user_cache() / "verify"
+
+
 def cache_path() -> Path:
     """``CAS_CACHE``: where bytes are kept that were fetched to be read, by default below the user's cache
     directory (XDG)."""

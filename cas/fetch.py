@@ -151,7 +151,7 @@ class Fetcher:
         bar = self._supply.progress(os.path.basename(entry.path), entry)
         try:
             with closing(self._supply.open(entry)) as remote, closing(bar):
-                patience = Patience() if self._patience is None else Patience(self._patience)
+                patience = Patience(self._patience)
 
                 def advance(count: int) -> None:
                     if self._stopped:

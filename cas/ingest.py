@@ -6,7 +6,7 @@ import mmap
 import os
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,13 +125,16 @@ def hash_file(source: Path, algorithms: tuple[str, ...]) -> Ingested:
     return Ingested(hasher.size, hasher.digests())
 
 
-def hash_sealed(path: Path, algorithms: tuple[str, ...] = ("blake3",)) -> Ingested:
-    """Hash a file of the store: mapped, on all cores, in bounded memory."""
+def hash_sealed(
+    path: Path, algorithms: tuple[str, ...] = ("blake3",), advance: Callable[[int], object] = lambda _: None
+) -> Ingested:
+    """Hash a file of the store: mapped, on all cores, in bounded memory. ``advance`` is told of bytes read."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         hasher = Hasher(algorithms, threads=_PARALLEL)
         for window in _mapped(descriptor, os.fstat(descriptor).st_size):
             hasher.update(window)
+            advance(len(window))
     finally:
         os.close(descriptor)
     return Ingested(hasher.size, hasher.digests())

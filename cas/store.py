@@ -28,7 +28,7 @@ from cas.errors import (
     StoreNotFound,
 )
 from cas.keys import MANIFESTS, OWN_ROOT, SCRATCH, STORE, check_root, parse_fragment_key
-from cas.roots import SCHEME, parse_uri
+from cas.roots import SCHEME, locate, parse_uri
 from cas.scratch import Scratch
 from cas.settings import DEFAULT_INLINE_LIMIT, Settings
 from cas.staging import Staging
@@ -138,6 +138,13 @@ class Store:
         for path in sorted({parse_fragment_key(key)[0] for key in self.backend.keys(prefix)}):
             # Not kept: a walk over a large store must not hold all its manifests in memory.
             yield ArtifactRoot(self, path)
+
+    def roots_at(self, path: str) -> Iterator[tuple[ArtifactRoot, str]]:
+        """The artifact roots at or below a path, and what of them; for a path inside one root, that root."""
+        root, inside = locate(path)
+        yield self.artifact_root(root), inside
+        if root == OWN_ROOT:
+            yield from ((each, "") for each in self.artifact_roots(path) if each.path != OWN_ROOT)
 
     def staging(self) -> Staging:
         """A private file of this store to write bytes to, for :meth:`ArtifactRoot.ingest_staged`."""

@@ -8,7 +8,8 @@ Data goes to stdout, progress and errors to stderr. Exit codes:
     2   the command line itself is wrong
     10  `cas doctor` found something to fix
     20  `cas verify` found damage
-    21  `cas references --check` found that a source lacks what is missing here
+    21  a source lacks what is missing here (`cas references --check`, `cas verify --sources`)
+    22  `cas verify` found that blobs are missing, and no damage
     130 interrupted
 """  # noqa: D301  (click takes a backspace for "leave these lines as they are")
 
@@ -25,7 +26,8 @@ from cas_cli.caching import cache
 from cas_cli.doctor import doctor
 from cas_cli.listing import init, ls
 from cas_cli.mirroring import mirror
-from cas_cli.reports import stats, verify
+from cas_cli.reports import stats
+from cas_cli.verifying import verify
 
 _GROUP = "cas.commands"
 

@@ -105,7 +105,7 @@ def test_verify_still_says_so_the_second_time(filled: cas.Store):
     done = run("verify", "--json", filled.name)
     assert done.returncode == 20
     (problem,) = json.loads(done.stdout)["problems"]
-    assert problem["kind"] == "missing"
+    assert problem["kind"] == "damaged"
     assert sorted(problem["models"]) == [f"{RUN}/one/weights.bin", f"{RUN}/two/weights.bin"]
 
 
