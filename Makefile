@@ -1,6 +1,8 @@
 # Every target sets up what it needs; nothing is installed outside this directory, except by `make system`.
 PYTHON ?= python3
 VENV ?= .venv
+# Processes that run tests: each has an S3 server of its own, of some 2 GB.
+JOBS ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
@@ -18,8 +20,8 @@ $(READY): pyproject.toml
 demo: $(READY)   ## log a tiny model in all three ways, load, persist and register it; prints what it saved
 	$(BIN)/python -m benchmarks.demo
 
-test: $(READY)   ## all tests
-	$(BIN)/python -m pytest
+test: $(READY)   ## all tests, in two processes; JOBS=1 for one
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 check: $(READY)  ## lint, types, layers, and what goes into the wheel
 	$(BIN)/ruff check .
