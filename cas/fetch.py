@@ -25,7 +25,7 @@ from cas.backends import SupportsLocalFiles
 from cas.blobs import Blobs
 from cas.digest import Digest
 from cas.errors import BlobDamaged, CasError, FileChanged, InvalidInput, OriginChanged
-from cas.ingest import Ingested, share_file
+from cas.ingest import Ingested, share_file, stage_file
 from cas.keys import blob_key
 from cas.locks import exclusive
 from cas.manifest import Entry
@@ -117,9 +117,11 @@ class Fetcher:
     def _link(self, entry: Entry, intent: str) -> How | None:
         """From a copy on this machine, if there is one, and it is what it claims to be."""
         algorithms = self._supply.algorithms(entry)
+        # Two stores never share a file: what befalls one copy must not befall the other.
+        take = stage_file if self._supply.is_stored(entry) else share_file
         for path in self._supply.copies(entry):
             try:
-                shared = share_file(path, self._local.scratch.file(), algorithms)
+                shared = take(path, self._local.scratch.file(), algorithms)
             except (OSError, FileChanged, InvalidInput) as error:
                 if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise

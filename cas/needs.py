@@ -21,10 +21,15 @@ _ROOTS_AT_ONCE = 8
 
 @dataclass(slots=True)
 class Need:
-    """A blob, and the files that need it, by the digest they know it by. Their paths are those in the store."""
+    """A blob, and the files that need it, by the digest they know it by. Their paths are those in the store.
+    ``entry`` is one of theirs, with an origin if any has one."""
 
-    size: int
+    entry: Entry
     files: dict[Digest, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    @property
+    def size(self) -> int:
+        return self.entry.size
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -46,7 +51,10 @@ class Needs:
         self.files += 1
         where = join(root.path, entry.path)
         if entry.blob is not None:
-            self.blobs.setdefault(entry.blob, Need(entry.size)).files[entry.digest].append(where)
+            need = self.blobs.setdefault(entry.blob, Need(entry))
+            need.files[entry.digest].append(where)
+            if need.entry.origin is None and entry.origin is not None:
+                need.entry = entry
         elif entry.inline is not None:
             self.inline.append((root, entry))
         else:

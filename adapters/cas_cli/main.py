@@ -7,7 +7,7 @@ Data goes to stdout, progress and errors to stderr. Exit codes:
     1   could not be done: the message says what, where, and what to do next
     2   the command line itself is wrong
     10  `cas doctor` found something to fix
-    20  `cas verify` found damage
+    20  `cas verify` found damage, or `cas repair` could not undo all of it
     21  a source lacks what is missing here (`cas references --check`, `cas verify --sources`)
     22  `cas verify` found that blobs are missing, and no damage
     130 interrupted
@@ -26,6 +26,7 @@ from cas_cli.caching import cache
 from cas_cli.doctor import doctor
 from cas_cli.listing import init, ls
 from cas_cli.mirroring import mirror
+from cas_cli.repairing import repair
 from cas_cli.reports import stats
 from cas_cli.verifying import verify
 
@@ -64,5 +65,5 @@ def main() -> None:
     pass
 
 
-for _command in (init, ls, stats, verify, doctor, cache, mirror):
+for _command in (init, ls, stats, verify, repair, doctor, cache, mirror):
     main.add_command(_command)

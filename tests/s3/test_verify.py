@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from cas import Store
+from cas.backups import Directory
 from cas.errors import StoreUnavailable
+from cas.repair import repair
 from cas.verify import Kind, verify
 from tests.support.s3_faults import Exchange, FaultProxy, Times, flipped
 
@@ -78,3 +80,15 @@ def test_quick_reads_no_blob(store: Store, large: Path, proxy: FaultProxy) -> No
     store.backend.put(key, [b"\0"], create=False)
     assert [each.kind for each in verify(store, quick=True).problems] == [Kind.DAMAGED]
     assert proxy.downloaded() - before < 1 << 20
+
+
+def test_a_bucket_is_repaired_from_a_directory(store: Store, large: Path, tmp_path: Path) -> None:
+    key = key_of(store, large)
+    store.backend.put(key, [b"\0" * large.stat().st_size], create=False)
+    assert [each.kind for each in verify(store).problems] == [Kind.DAMAGED]
+    backup = tmp_path / "backup"
+    backup.mkdir()
+    (backup / "name").write_bytes(large.read_bytes())
+    assert repair(store, directories=[Directory(backup)]).lost == []
+    assert verify(store).problems == []
+    assert store.artifact_root(PLACE).open("model/large").read() == large.read_bytes()

@@ -21,8 +21,11 @@ from cas.errors import (
     OriginMoved,
     SourceUnavailable,
 )
+from cas.fetch import How
 from cas.manifest import Entry
 from cas.paths import check_path
+from cas.references import persist
+from cas.repair import repair
 from cas.sources import OriginStatus, source
 from cas.verify import Kind, verify
 from cas_hub.origin import HubOrigin
@@ -190,4 +193,16 @@ def test_a_verification_asks_for_what_only_the_source_has(hub: LoopbackHub, entr
     hub.remove_repo(REPO)
     (problem,) = verify(store, sources=True).problems
     assert (problem.kind, problem.models) == (Kind.GONE, ("m/weights",))
+    assert verify(store).problems == []
+
+
+def test_what_was_lost_is_had_again_from_its_origin(store: Store, entry: Entry) -> None:
+    root = store.artifact_root("m")
+    with root.log_call() as writer:
+        writer.put_known("weights", entry.digest, entry.size, entry.origin)
+        writer.commit()
+    persist(root)
+    store.backend.delete([root.entry("weights").blob or ""])
+    assert [each.kind for each in verify(store).problems] == [Kind.MISSING]
+    assert repair(store).repaired.bytes == {How.STREAMED: SIZE}
     assert verify(store).problems == []
