@@ -91,4 +91,5 @@ def test_a_bucket_is_repaired_from_a_directory(store: Store, large: Path, tmp_pa
     (backup / "name").write_bytes(large.read_bytes())
     assert repair(store, directories=[Directory(backup)]).lost == []
     assert verify(store).problems == []
-    assert store.artifact_root(PLACE).open("model/large").read() == large.read_bytes()
+    with store.artifact_root(PLACE).open("model/large") as file:
+        assert file.read() == large.read_bytes()

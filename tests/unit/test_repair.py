@@ -124,7 +124,8 @@ def test_one_that_cannot_be_had_hinders_no_other(root: ArtifactRoot, tmp_path: P
     lose(root, "model/other")
     report = repair(root.store, directories=[directory_with(tmp_path / "backup", DATA)])
     assert [loss.models for loss in report.lost] == [(f"{RUN}/model/other",)]
-    assert root.open("model/weights").read() == DATA
+    with root.open("model/weights") as file:
+        assert file.read() == DATA
 
 
 def test_a_sound_store_is_left_alone(root: ArtifactRoot) -> None:

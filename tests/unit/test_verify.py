@@ -198,7 +198,8 @@ def test_any_backend_keeps_what_is_damaged(tmp_path: Path) -> None:
     assert [*store.backend.keys("blobs/")] == []
     store.artifact_root("again").ingest_bytes(b"x" * SIZE, "x")
     assert kinds(store) == []
-    assert root.open("x").read() == b"x" * SIZE
+    with root.open("x") as file:
+        assert file.read() == b"x" * SIZE
 
 
 def cli(*words: str) -> tuple[int, str]:
