@@ -4,6 +4,7 @@ the origin. All of them are believed only after hashing."""
 from __future__ import annotations
 
 import os
+import threading
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,9 +20,11 @@ from cas.supply import Copies, Origins, Quiet, StoreSupply
 
 
 class Directory:
-    """A tree of files of the user's. Looked through once; a file is hashed when one of its size is asked for."""
+    """A tree of files of the user's. Looked through once; a file is hashed when one of its size is asked for. Safe
+    to share among threads."""
 
     def __init__(self, root: Path) -> None:
+        self._lock = threading.Lock()
         self._by_size: dict[int, list[Path]] | None = None
         self._root = root
         self._digests: dict[tuple[Path, str], Digest] = {}
@@ -31,13 +34,10 @@ class Directory:
         return next((path for path in self._of_size(size) if self._digest(path, digest.algorithm) == digest), None)
 
     def _of_size(self, size: int) -> list[Path]:
-        if self._by_size is None:
-            self._by_size = defaultdict(list)
-            for directory, _, names in os.walk(self._root):
-                for path in (Path(directory, name) for name in names):
-                    if path.is_file() and not path.is_symlink():
-                        self._by_size[path.stat().st_size].append(path)
-        return self._by_size.get(size, [])
+        with self._lock:  # the first to ask looks, the others wait
+            if self._by_size is None:
+                self._by_size = _by_size(self._root)
+            return self._by_size.get(size, [])
 
     def _digest(self, path: Path, algorithm: str) -> Digest | None:
         if (path, algorithm) not in self._digests:
@@ -46,6 +46,15 @@ class Directory:
             except (OSError, FileChanged):
                 return None  # gone, or being written: not a copy to rely on
         return self._digests[path, algorithm]
+
+
+def _by_size(root: Path) -> dict[int, list[Path]]:
+    found: dict[int, list[Path]] = defaultdict(list)
+    for directory, _, names in os.walk(root):
+        for path in (Path(directory, name) for name in names):
+            if path.is_file() and not path.is_symlink():
+                found[path.stat().st_size].append(path)
+    return found
 
 
 class Backups:
