@@ -22,6 +22,7 @@ from typing import Any
 import click
 
 from cas.errors import CasError
+from cas_cli.bundling import bundle
 from cas_cli.caching import cache
 from cas_cli.doctor import doctor
 from cas_cli.listing import init, ls
@@ -65,5 +66,5 @@ def main() -> None:
     pass
 
 
-for _command in (init, ls, stats, verify, repair, doctor, cache, mirror):
+for _command in (init, ls, stats, verify, repair, doctor, cache, mirror, bundle):
     main.add_command(_command)
