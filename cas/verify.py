@@ -150,6 +150,8 @@ class _Verification:
                     pass
             except BaseException:
                 pool.shutdown(cancel_futures=True)
+                if done is not None:
+                    done.save()
                 raise
 
     def missing(self) -> None:
