@@ -11,11 +11,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cas.backends import MemoryBackend
+from cas.condemned import CondemnedList, condemned_key
 from cas.digest import digest_of
 from cas.errors import MalformedRecord
 from cas.fragment import Fragment, encode, manifest_of
 from cas.history import read_fragment
-from cas.condemned import CondemnedList, condemned_key
 from cas.intent import Intent
 from cas.keys import fragment_key, intent_key
 from tests.property.strategies import ROOT, log_calls, quick, thorough

@@ -121,34 +121,37 @@ def test_a_writer_that_cannot_tell_leaves_its_intent(memory: Store, backend: Fau
 
 def test_a_writer_whose_own_blob_is_condemned_commits_nothing(memory: Store) -> None:
     root = memory.artifact_root(PLACE)
-    with pytest.raises(IntentAborted, match="log it again"), root.log_call() as writer:
+    with root.log_call() as writer:
         writer.put_bytes("one", ONE)
         [entry] = writer.hold()
         assert entry.blob is not None
         memory.backend.put(condemned_key(new_ulid()), [encode_condemned([entry.blob], unneeded=False)], create=True)
         writer.put_bytes("again", ONE)
-        writer.commit()
+        with pytest.raises(IntentAborted, match="log it again"):
+            writer.commit()
     assert list(root.manifest()) == []
 
 
 def test_a_writer_whose_own_blob_was_collected_uses_no_key_again(memory: Store) -> None:
     root = memory.artifact_root(PLACE)
-    with pytest.raises(IntentAborted), root.log_call() as writer:
+    with root.log_call() as writer:
         writer.put_bytes("one", ONE)
         [entry] = writer.hold()
         assert entry.blob is not None
         memory.backend.delete([entry.blob])
         writer.put_bytes("again", ONE)
-        writer.commit()
+        with pytest.raises(IntentAborted):
+            writer.commit()
     assert list(memory.backend.keys(BLOBS)) == []
 
 
 def test_a_writer_that_a_collector_gave_up_commits_nothing(memory: Store) -> None:
     root = memory.artifact_root(PLACE)
-    with pytest.raises(IntentAborted, match=f"writing to {PLACE}"), root.log_call() as writer:
+    with root.log_call() as writer:
         writer.put_bytes("one", ONE)
         memory.backend.put(fragment_key(PLACE, writer.intent), [b"a tombstone"], create=True)
-        writer.commit()
+        with pytest.raises(IntentAborted, match=f"writing to {PLACE}"):
+            writer.commit()
 
 
 def test_who_stores_a_blob_anew_stores_its_alias_too() -> None:
