@@ -141,6 +141,11 @@ def encode(fragment: Fragment, inline: Mapping[str, bytes]) -> list[bytes]:
     return [line + text, *body]
 
 
+def tombstone(intent: str) -> list[bytes]:
+    """What stands at the key of a fragment that never was, and now never will be."""
+    return encode(Fragment(intent, aborted=True), {})
+
+
 def header_span(key: str, start: bytes) -> tuple[int, int, str]:
     """From the first bytes of a fragment: where its header starts, where it ends, and its blake3."""
     line, newline, _ = start[:160].partition(b"\n")

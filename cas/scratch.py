@@ -53,18 +53,25 @@ class Scratch:
 
 
 def sweep(parent: Path) -> list[str]:
-    """Remove what processes that are certainly dead left below ``parent``; returns their names.
+    """Remove what processes that are certainly dead left below ``parent``; returns their names."""
+    names = abandoned(parent)
+    for name in names:
+        shutil.rmtree(parent / name, ignore_errors=True)
+    return names
 
-    An owner of another machine, boot or pid namespace cannot be judged from here, so its directory stays.
+
+def abandoned(parent: Path) -> list[str]:
+    """The names of the directories below ``parent`` whose owners are certainly dead.
+
+    An owner of another machine, boot or pid namespace cannot be judged from here.
     """
     here = own_name().rsplit("-", 2)[0]
-    swept = []
+    names = []
     for name in os.listdir(parent):
         machine, _, process = name.rpartition("-")[0].rpartition("-")
         if machine == here and _start_time(process) != name.rpartition("-")[2]:
-            shutil.rmtree(parent / name, ignore_errors=True)
-            swept.append(name)
-    return swept
+            names.append(name)
+    return names
 
 
 def own_name() -> str:

@@ -151,6 +151,10 @@ class SupportsLocalFiles(Protocol):
         """Where the file of a key lies, whether it exists or not."""
         ...
 
+    def sync(self) -> None:
+        """Make durable whatever is visible now, whoever put it: its writer may be about to."""
+        ...
+
     def publish(self, staged: Sequence[tuple[Path, str]]) -> None:
         """Move finished scratch files to keys nobody else writes, durably, in one go.
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from cas.atomic import Publisher, Staged, remove, sync_directory, write_private
+from cas.atomic import Publisher, Staged, remove, sync_directory, sync_file_system, write_private
 from cas.backends.interface import Listing
 from cas.errors import KeyExists, KeyNotFound
 from cas.keys import INTENTS, SCRATCH, quarantine_key
@@ -16,7 +16,7 @@ from cas.scratch import Scratch
 
 
 class LocalBackend:
-    """Implements :class:`~cas.backends.interface.Backend` and ``SupportsLocalFiles``.
+    """Implements :class:`~cas.backends.interface.Backend`, ``SupportsTimes`` and ``SupportsLocalFiles``.
 
     Needs of the file system: atomic rename and link, and fsync that means it.
     """
@@ -96,6 +96,15 @@ class LocalBackend:
 
     def delete(self, keys: Sequence[str]) -> None:
         remove(self.path(key) for key in keys)
+
+    def modified(self, prefix: str) -> Iterator[tuple[str, float]]:
+        """By the time of the last change of the inode: that of modification is the seal."""
+        for key, entry in self._files(prefix):
+            with suppress(FileNotFoundError):
+                yield key, entry.stat(follow_symlinks=False).st_ctime
+
+    def sync(self) -> None:
+        sync_file_system(self.root)
 
     def publish(self, staged: Sequence[tuple[Path, str]]) -> None:
         self._publisher.publish([Staged(temporary, self.path(key)) for temporary, key in staged], "unique")
