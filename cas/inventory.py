@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 
 from cas.backends import Backend, SupportsLocalFiles
 from cas.digest import ALGORITHMS, Digest
@@ -23,6 +24,8 @@ _BLOB = 59
 _ALIAS = _BLOB + _DIGEST
 _SIZED = struct.Struct(f"<{_BLOB}sQ")
 _PREFIXES = [f"{BLOBS}{algorithm}/{number:02x}/" for algorithm in ALGORITHMS for number in range(256)]
+_FEW = 16
+"""Keys under one prefix, from which on there are so many in all that each prefix is worth a request of its own."""
 
 
 def pack(key: str) -> bytes:
@@ -81,20 +84,13 @@ class Inventory:
 
     @classmethod
     def take(cls, backend: Backend) -> Inventory:
-        """List all prefixes, many at once. Raises :class:`MalformedRecord` for a key that is none of a blob."""
-
-        def shard(prefix: str) -> _Shard:
-            found = _Shard()
-            for key, size in backend.list(prefix):
-                packed = pack(key)
-                if is_alias(packed):
-                    found.aliases += packed
-                else:
-                    found.blobs += _SIZED.pack(packed, size)
-            return found
-
+        """List everything, by prefix and many at once where there is much. Raises :class:`MalformedRecord` for a
+        key that is none of a blob."""
+        # Digests are evenly spread, so one prefix tells how many keys there are under all.
+        samples = [prefix for prefix in _PREFIXES if prefix.endswith("/00/")]
+        few = all(len(list(islice(backend.keys(prefix), _FEW))) < _FEW for prefix in samples)
         with ThreadPoolExecutor(workers(backend), thread_name_prefix="cas-list") as pool:
-            return cls(list(pool.map(shard, _PREFIXES)))
+            return cls(list(pool.map(lambda prefix: _shard(backend, prefix), [BLOBS] if few else _PREFIXES)))
 
     def blobs(self) -> Iterator[tuple[bytes, int]]:
         """Every blob with its size."""
@@ -109,6 +105,17 @@ class Inventory:
     @property
     def has_aliases(self) -> bool:
         return any(shard.aliases for shard in self._shards)
+
+
+def _shard(backend: Backend, prefix: str) -> _Shard:
+    found = _Shard()
+    for key, size in backend.list(prefix):
+        packed = pack(key)
+        if is_alias(packed):
+            found.aliases += packed
+        else:
+            found.blobs += _SIZED.pack(packed, size)
+    return found
 
 
 def _unpack_digest(packed: bytes) -> Digest:
