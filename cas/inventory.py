@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 
-from cas.backends import Backend, SupportsLocalFiles
+from cas.backends import Backend
+from cas.concurrency import at_once
 from cas.digest import ALGORITHMS, Digest
 from cas.keys import BLOBS, alias_key, blob_key, parse_blob_key
 
@@ -64,11 +64,6 @@ def other_of(alias: bytes) -> bytes:
     return alias[_BLOB:]
 
 
-def workers(backend: Backend) -> int:
-    """How many requests to have on their way; on a local disk, threads only get into each other's way."""
-    return 2 if isinstance(backend, SupportsLocalFiles) else 16
-
-
 @dataclass(slots=True)
 class _Shard:
     blobs: bytearray = field(default_factory=bytearray)
@@ -89,8 +84,8 @@ class Inventory:
         # Digests are evenly spread, so one prefix tells how many keys there are under all.
         samples = [prefix for prefix in _PREFIXES if prefix.endswith("/00/")]
         few = all(len(list(islice(backend.keys(prefix), _FEW))) < _FEW for prefix in samples)
-        with ThreadPoolExecutor(workers(backend), thread_name_prefix="cas-list") as pool:
-            return cls(list(pool.map(lambda prefix: _shard(backend, prefix), [BLOBS] if few else _PREFIXES)))
+        prefixes = [BLOBS] if few else _PREFIXES
+        return cls(list(at_once(backend, lambda prefix: _shard(backend, prefix), prefixes)))
 
     def blobs(self) -> Iterator[tuple[bytes, int]]:
         """Every blob with its size."""
