@@ -20,17 +20,17 @@ import errno
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 
 from cas.backends import Backend, SupportsLocalFiles
+from cas.concurrency import at_once
 from cas.condemning import Condemned, publish, spent
 from cas.digest import Digest
 from cas.errors import InvalidInput, KeyExists
 from cas.fragment import tombstone
 from cas.history import History
-from cas.inventory import Inventory, digest_of_key, intent_of, is_alias, other_of, pack, unpack, workers
+from cas.inventory import Inventory, digest_of_key, intent_of, is_alias, other_of, pack, unpack
 from cas.keys import intent_key, parse_blob_key
 from cas.leftovers import Leftovers
 from cas.marking import Announced, Marks, intents, mark
@@ -168,8 +168,7 @@ def _stand_ins(store: Store, needs: _Needs) -> set[bytes]:
             digests.add(needs.other_digests[key])
         return {pack(each) for digest in digests for each in store.blobs.candidates(digest)}
 
-    with ThreadPoolExecutor(workers(store.backend), thread_name_prefix="cas-collect") as pool:
-        return set[bytes]().union(*pool.map(others, needs.missing))
+    return set[bytes]().union(*at_once(store.backend, others, needs.missing))
 
 
 def _present(made: Plan) -> set[bytes]:
@@ -203,8 +202,8 @@ def _delete(backend: Backend, keys: Sequence[bytes]) -> None:
                     if error.errno not in (errno.ENOTEMPTY, errno.ENOENT):
                         raise
 
-    with ThreadPoolExecutor(workers(backend), thread_name_prefix="cas-delete") as pool:
-        list(pool.map(delete, range(0, len(keys), _DELETED_AT_ONCE)))
+    for _ in at_once(backend, delete, range(0, len(keys), _DELETED_AT_ONCE)):
+        pass
 
 
 def _sync(backend: Backend) -> None:

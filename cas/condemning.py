@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from cas.backends import Backend, SupportsTimes
+from cas.concurrency import at_once
 from cas.condemned import CondemnedList, condemned_key, condemned_ulid, encode_condemned
 from cas.errors import KeyNotFound
-from cas.inventory import pack, unpack, workers
+from cas.inventory import pack, unpack
 from cas.keys import CONDEMNED
 from cas.ulid import milliseconds_of, new_ulid
 
 _KEYS = 4096
 """Of one list: every writer that relies on an old blob reads all lists."""
-_AT_ONCE = 64
 NEVER = float("inf")
 
 
@@ -64,10 +63,7 @@ def _lists(backend: Backend, keys: Iterable[str]) -> Iterator[tuple[str, Condemn
         except KeyNotFound:
             return None  # spent, and dropped by another collector
 
-    with ThreadPoolExecutor(workers(backend), thread_name_prefix="cas-condemned") as pool:
-        every = list(keys)
-        for start in range(0, len(every), _AT_ONCE):  # each may be half a megabyte
-            some = every[start : start + _AT_ONCE]
-            for key, listed in zip(some, pool.map(read, some), strict=True):
-                if listed is not None:
-                    yield key, listed
+    every = list(keys)
+    for key, listed in zip(every, at_once(backend, read, every), strict=True):
+        if listed is not None:
+            yield key, listed

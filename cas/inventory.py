@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from cas.backends import Backend, SupportsLocalFiles
+from cas.backends import Backend
+from cas.concurrency import at_once
 from cas.digest import ALGORITHMS, Digest
 from cas.keys import alias_key, blob_key, parse_blob_key
 from cas.shards import shards
@@ -61,11 +61,6 @@ def other_of(alias: bytes) -> bytes:
     return alias[_BLOB:]
 
 
-def workers(backend: Backend) -> int:
-    """How many requests to have on their way; on a local disk, threads only get into each other's way."""
-    return 2 if isinstance(backend, SupportsLocalFiles) else 16
-
-
 @dataclass(slots=True)
 class _Shard:
     blobs: bytearray = field(default_factory=bytearray)
@@ -81,20 +76,8 @@ class Inventory:
 
     @classmethod
     def take(cls, backend: Backend) -> Inventory:
-        """List all prefixes, many at once. Raises :class:`MalformedRecord` for a key that is none of a blob."""
-
-        def shard(prefix: str) -> _Shard:
-            found = _Shard()
-            for key, size in backend.list(prefix):
-                packed = pack(key)
-                if is_alias(packed):
-                    found.aliases += packed
-                else:
-                    found.blobs += _SIZED.pack(packed, size)
-            return found
-
-        with ThreadPoolExecutor(workers(backend), thread_name_prefix="cas-list") as pool:
-            return cls(list(pool.map(shard, shards(backend))))
+        """List everything, shard by shard. Raises :class:`MalformedRecord` for a key that is none of a blob."""
+        return cls(list(at_once(backend, lambda prefix: _shard(backend, prefix), shards(backend))))
 
     def blobs(self) -> Iterator[tuple[bytes, int]]:
         """Every blob with its size."""
@@ -109,6 +92,17 @@ class Inventory:
     @property
     def has_aliases(self) -> bool:
         return any(shard.aliases for shard in self._shards)
+
+
+def _shard(backend: Backend, prefix: str) -> _Shard:
+    found = _Shard()
+    for key, size in backend.list(prefix):
+        packed = pack(key)
+        if is_alias(packed):
+            found.aliases += packed
+        else:
+            found.blobs += _SIZED.pack(packed, size)
+    return found
 
 
 def _unpack_digest(packed: bytes) -> Digest:

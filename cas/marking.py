@@ -7,17 +7,17 @@ fragment is put before its intent goes.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from cas.backends import Backend, SupportsTimes
+from cas.concurrency import at_once
 from cas.digest import Digest
 from cas.errors import KeyNotFound, MalformedRecord
 from cas.fragment import Fragment, merge
 from cas.history import read_fragment
 from cas.intent import Intent
-from cas.inventory import pack, workers
+from cas.inventory import pack
 from cas.keys import INTENTS, MANIFESTS, fragment_key, fragments_prefix, intent_key, parse_fragment_key
 from cas.ulid import is_ulid, milliseconds_of
 
@@ -80,8 +80,7 @@ def intents(backend: Backend) -> list[Announced]:
         renewed = stored.get(key, milliseconds_of(id_) / 1000)
         return Announced(id_, Intent.decode(key, data) if data else None, renewed)
 
-    with ThreadPoolExecutor(workers(backend), thread_name_prefix="cas-mark") as pool:
-        return [each for each in pool.map(read, keys) if each is not None]
+    return [each for each in at_once(backend, read, keys) if each is not None]
 
 
 def mark(backend: Backend, known: Names | None = None) -> Marks:
@@ -92,9 +91,8 @@ def mark(backend: Backend, known: Names | None = None) -> Marks:
     names = _agreed(backend)
     marks = Marks(names=names)
     changed = [root for root in names if known is None or known.get(root) != names[root]]
-    with ThreadPoolExecutor(workers(backend), thread_name_prefix="cas-mark") as pool:
-        for found in pool.map(lambda root: _mark_root(backend, root, names[root]), changed):
-            marks.add(found)
+    for found in at_once(backend, lambda root: _mark_root(backend, root, names[root]), changed):
+        marks.add(found)
     return marks
 
 

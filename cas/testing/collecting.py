@@ -340,6 +340,15 @@ class CollectionContract(StoreFixtures):
 
     # What else goes
 
+    def test_much_is_listed_by_prefix(
+        self, store: Store, root: ArtifactRoot, tree: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("cas.inventory._FEW", 0)
+        root.ingest_tree(tree)
+        root.remove("model/weights/part-2")
+        assert collected(store).blobs == 1
+        assert sizes(store) == [len(LARGE)]
+
     def test_lists_go_when_all_they_name_is_gone(
         self, store: Store, root: ArtifactRoot, monkeypatch: pytest.MonkeyPatch
     ) -> None:
