@@ -23,7 +23,6 @@ from pathlib import Path
 from cas.atomic import remove
 from cas.backends import SupportsLocalFiles
 from cas.blobs import Blobs
-from cas.digest import Digest
 from cas.errors import BlobDamaged, CasError, FileChanged, InvalidInput, OriginChanged
 from cas.ingest import Ingested, share_file
 from cas.keys import blob_key
@@ -84,7 +83,7 @@ class Fetcher:
         wanted = {entry.digest: entry for entry in entries}
         missing = []
         for entry in wanted.values():
-            if self._is_held(entry.digest, entry.size):
+            if self._blobs.is_held(entry.digest, entry.size):
                 report.add(How.HELD, entry.size)
             else:
                 missing.append(entry)
@@ -105,14 +104,9 @@ class Fetcher:
 
     def _fetch(self, entry: Entry, intent: str) -> How:
         with exclusive(self._directory(entry).with_suffix(".lock")):
-            if self._is_held(entry.digest, entry.size):
+            if self._blobs.is_held(entry.digest, entry.size):
                 return How.HELD
             return self._link(entry, intent) or self._stream(entry, intent)
-
-    def _is_held(self, digest: Digest, size: int) -> bool:
-        """Whether there is a blob of ``digest`` that will stay."""
-        keys = set(self._blobs.candidates(digest))
-        return any(self._blobs.is_usable(key, size) for key in sorted(keys - self._blobs.condemned()))
 
     def _link(self, entry: Entry, intent: str) -> How | None:
         """From a copy on this machine, if there is one, and it is what it claims to be."""
@@ -180,7 +174,7 @@ class Fetcher:
         only the alias is new."""
         assert ingested.temporary is not None
         blake3 = ingested.digests.get("blake3", entry.digest)
-        if blake3 != entry.digest and self._is_held(blake3, entry.size):
+        if blake3 != entry.digest and self._blobs.is_held(blake3, entry.size):
             remove([ingested.temporary])
             self._blobs.add_alias(entry.digest, intent, blake3)
             return

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from cas import Store
-from cas.errors import BlobDamaged, CasError, KeyNotFound, SourceUnavailable, StoreRefused, StoreUnavailable
+from cas.errors import (
+    BlobDamaged,
+    CasError,
+    KeyNotFound,
+    SourceUnavailable,
+    StoreExists,
+    StoreRefused,
+    StoreUnavailable,
+)
 from cas.verify import verify
 from tests.support.s3_faults import Exchange, FaultProxy, Times, flipped
 
@@ -88,6 +96,14 @@ def test_a_put_whose_answer_is_lost_counts_once(store: Store, proxy: FaultProxy,
     with root.open("file") as file:
         assert file.read() == b"said once"
     assert len(list(store.backend.keys("manifests/"))) == 1
+
+
+def test_a_store_whose_making_was_not_answered_is_made(uri: str, client: str, proxy: FaultProxy) -> None:
+    proxy.after = Times(1, lost_answer, lambda each: each.method == "PUT" and each.path.endswith("/cas.json"))
+    store = Store.create(uri)
+    assert Store.open(uri).settings == store.settings
+    with pytest.raises(StoreExists):
+        Store.create(uri)
 
 
 def test_a_bit_that_falls_over_on_the_way_up_is_not_believed(store: Store, proxy: FaultProxy, large: Path) -> None:
