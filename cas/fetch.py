@@ -103,7 +103,7 @@ class Fetcher:
         return report
 
     def _fetch(self, entry: Entry, intent: str) -> How:
-        with exclusive(self._directory(entry).with_suffix(".lock")):
+        with exclusive(self._downloads / f"{entry.digest.algorithm}-{entry.digest.hex}.lock"):
             if self._blobs.is_held(entry.digest, entry.size):
                 return How.HELD
             return self._link(entry, intent) or self._stream(entry, intent)
@@ -186,7 +186,11 @@ class Fetcher:
     def _directory(self, entry: Entry) -> Path:
         """Of the unfinished download; each user's own, since another user's might change under us."""
         name = f"{os.geteuid()}-{entry.digest.algorithm}-{entry.digest.hex}"
-        return self._local.scratch.parent / "downloads" / name
+        return self._downloads / name
+
+    @property
+    def _downloads(self) -> Path:
+        return self._local.scratch.parent / "downloads"
 
     def _check_space(self, entries: Sequence[Entry]) -> None:
         """Say so before hours are spent: what is already here of unfinished downloads is not asked for again."""
