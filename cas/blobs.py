@@ -79,6 +79,11 @@ class Blobs:
         except KeyNotFound:
             return False
 
+    def is_held(self, digest: Digest, size: int) -> bool:
+        """Whether there is a usable blob of ``digest`` that will stay."""
+        keys = set(self.candidates(digest))
+        return bool(keys) and any(self.is_usable(key, size) for key in sorted(keys - self.condemned()))
+
     def find(self, digest: Digest, size: int, key: str | None = None) -> str:
         """The key of a usable blob, ``key`` if it is one, else any the listing shows.
 

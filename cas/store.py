@@ -28,6 +28,7 @@ from cas.errors import (
     StoreNotFound,
 )
 from cas.keys import MANIFESTS, OWN_ROOT, SCRATCH, STORE, check_root, parse_fragment_key
+from cas.logged import Logged
 from cas.roots import SCHEME, locate, parse_uri
 from cas.scratch import Scratch
 from cas.settings import DEFAULT_INLINE_LIMIT, Settings
@@ -77,6 +78,8 @@ class Store:
         try:
             backend.put(STORE, [settings.encode()], create=True)
         except KeyExists:
+            if backend.read(STORE) == settings.encode():
+                return cls.open(backend)  # the answer was lost, and the put tried again
             raise StoreExists(f"there is a store at {backend.name} already") from None
         return cls.open(backend)
 
@@ -160,6 +163,7 @@ class Store:
             scratch=self.scratch,
             stat_cache=self._stat_cache,
             algorithms=self._algorithms,
+            logged=Logged.of(self.cache) if self.blobs.local is None else None,
         )
 
 

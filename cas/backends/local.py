@@ -13,6 +13,7 @@ from cas.backends.interface import Listing
 from cas.errors import KeyExists, KeyNotFound
 from cas.keys import INTENTS, SCRATCH, quarantine_key
 from cas.scratch import Scratch
+from cas.sharing import make_directory
 
 
 class LocalBackend:
@@ -111,7 +112,7 @@ class LocalBackend:
 
     def quarantine(self, key: str) -> None:
         target = self.path(quarantine_key(key))
-        target.parent.mkdir(exist_ok=True)
+        make_directory(target.parent)
         with suppress(FileNotFoundError):
             os.rename(self.path(key), target)
             sync_directory(target.parent)
