@@ -199,8 +199,6 @@ def bundles(directory: Path) -> Example:
     store = _store(directory)
     create(store, directory / "good.tar")
     good = (directory / "good.tar").read_bytes()
-    os.makedirs(directory / "targets")
-    outside = Outside(directory / "around", Path(store.name))
     target = cas.Store.create(directory / "around" / "target")
     outside = Outside(directory / "around", Path(store.name), Path(target.name))
 
