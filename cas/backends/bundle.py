@@ -176,10 +176,12 @@ def _scan(path: Path) -> tuple[dict[str, _Span], int]:
     spans: dict[str, _Span] = {}
     end, length = 0, path.stat().st_size
     # What cannot be read is the rest of an attempt that was broken off, or no bundle at all.
-    with suppress(tarfile.ReadError), tarfile.open(path, "r:") as archive:
+    # Sizes that are no file's make tarfile raise anything.
+    unreadable = (tarfile.TarError, ValueError, OverflowError, MemoryError)
+    with suppress(*unreadable), tarfile.open(path, "r:") as archive:
         while (member := archive.next()) is not None:
             stop = member.offset_data + member.size + -member.size % tarfile.BLOCKSIZE
-            if not member.isreg() or stop > length:
+            if not member.isreg() or member.size < 0 or stop > length:
                 break
             spans[member.name], end = _Span(member.offset_data, member.size), stop
     return spans, end
