@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import time
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from cas import Store
 from cas import collect as collection
+from cas.condemned import CondemnedList
 from cas.keys import BLOBS, CONDEMNED, INTENTS, QUARANTINE, parse_blob_key
 from cas.verify import verify
 from tests.soak.worker import CONTENTS, Journal, place, settled, work
@@ -48,7 +51,8 @@ def _round(store: str, supply: str, directory: Path, chance: random.Random, told
     """All workers at once; each is killed at some moment, or allowed to end."""
     processes = []
     for number in range(WORKERS):
-        how = {"number": number, "seed": chance.randrange(1 << 30), "operations": OPERATIONS}
+        how: dict[str, Any] = {"number": number, "seed": chance.randrange(1 << 30), "operations": OPERATIONS}
+        how["environment"] = dict(os.environ)
         processes.append(_context.Process(target=work, args=(store, supply, directory), kwargs=how))
     for process in processes:
         process.start()
@@ -79,8 +83,12 @@ def _looked_at(store: Store, directory: Path) -> list[str]:
         collection.execute(store, collection.plan(store, grace=0, now=later))
     faults += [f"{problem.kind}: {problem.key} of {problem.models}" for problem in verify(store).problems]
     backend = store.backend
-    faults += [f"left over: {key}" for prefix in (INTENTS, CONDEMNED, QUARANTINE) for key in backend.keys(prefix)]
+    faults += [f"left over: {key}" for prefix in (INTENTS, QUARANTINE) for key in backend.keys(prefix)]
     stored = {key for key in backend.keys(BLOBS) if parse_blob_key(key)[2] is None}
+    for key in backend.keys(CONDEMNED):
+        # What was relied on before it was condemned stays, and so does the list that warns of it.
+        if stored.isdisjoint(CondemnedList.decode(key, backend.read(key)).keys):
+            faults.append(f"left over: {key}")
     needed = {entry.blob for root in store.artifact_roots() for entry in root.manifest() if entry.blob}
     faults += [f"left over: {key}" for key in stored - needed]
     return faults

@@ -72,8 +72,18 @@ def settled(root: ArtifactRoot, journal: Journal) -> State:
     return found
 
 
-def work(store: str, supply: str, directory: Path, *, number: int, seed: int, operations: int) -> None:
-    """The whole life of a process."""
+def work(
+    store: str,
+    supply: str,
+    directory: Path,
+    *,
+    environment: dict[str, str],
+    number: int,
+    seed: int,
+    operations: int,
+) -> None:
+    """The whole life of a process, in an ``environment`` that may be younger than the server that forked it."""
+    os.environ.update(environment)
     chance = random.Random(seed)
     opened = Store.open(store)
     if opened.blobs.local is None:
