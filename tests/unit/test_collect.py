@@ -8,16 +8,19 @@ import pty
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import cas
 from cas import collect
-from cas.backends import LocalBackend
+from cas.backends import LocalBackend, MemoryBackend, Unfinished
 from cas.cache import Cache
-from cas.keys import BLOBS, CONDEMNED, INTENTS
+from cas.digest import digest_of
+from cas.keys import BLOBS, CONDEMNED, INTENTS, UPLOADS, blob_key
 from cas.testing.collecting import collected, keys, sizes
+from cas.ulid import new_ulid
 
 WEIGHTS = b"weights" * 20_000
 DAY = 86_400.0
@@ -188,3 +191,32 @@ def test_what_is_not_there_cannot_be_pinned(filled: cas.Store, root: cas.Artifac
     for arguments in (("pin", f"{filled.name}/{root.path}/none"), ("unpin", filled.name, "0" * 26)):
         done = run(*arguments)
         assert (done.returncode, done.stdout) == (1, "")
+
+
+class Parts(MemoryBackend):
+    """Knows of uploads by parts that were neither completed nor aborted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.uploads: list[Unfinished] = []
+
+    def unfinished(self) -> Iterator[Unfinished]:
+        return iter(self.uploads)
+
+    def abort(self, key: str, upload_id: str) -> None:
+        self.uploads = [each for each in self.uploads if (each.key, each.upload_id) != (key, upload_id)]
+
+
+def test_uploads_nobody_goes_on_with_are_aborted_and_those_of_living_writers_are_not():
+    backend = Parts()
+    root = cas.Store.create(backend).artifact_root("a")
+    root.ingest_bytes(b"x", "x")
+    with root.log_call() as writer:
+        writer.announce()
+        now = time.time()
+        living, dead = (blob_key(digest_of(b"weights"), intent) for intent in (writer.intent, new_ulid()))
+        staged, foreign = f"{UPLOADS}{'0' * 64}/{new_ulid()}", "somebody/else's"
+        for key, days in ((living, 3), (dead, 3), (dead, 1), (staged, 3), (foreign, 3)):
+            backend.uploads.append(Unfinished(key, f"{key} {days}", now - days * DAY))
+        collect.execute(root.store, collect.plan(root.store))
+        assert [each.upload_id for each in backend.uploads] == [f"{living} 3", f"{dead} 1", f"{foreign} 3"]
