@@ -244,6 +244,14 @@ class CollectionContract(StoreFixtures):
         writer.commit()
         assert contents(root) == {"file": LARGE}
 
+    def test_what_a_living_writer_stored_and_has_not_pinned_stays(self, store: Store, root: ArtifactRoot) -> None:
+        root.ingest_bytes(SMALL, "file")
+        with root.log_call() as writer:
+            writer.announce()
+            store.backend.put(blob_key(digest_of(LARGE), writer.intent), [LARGE], create=True)
+            assert collected(store) == Collected()
+        assert collected(store).blobs == 1
+
     def test_what_a_dead_writer_stored_goes_with_its_intent(
         self, store: Store, root: ArtifactRoot, stack: ExitStack
     ) -> None:
@@ -318,13 +326,15 @@ class CollectionContract(StoreFixtures):
         def log(thread: int) -> None:
             root = stores[thread % 2].artifact_root(f"7/models/m-{thread}/artifacts")
             barrier.wait()
-            for number in range(12):
-                root.ingest_bytes(b"%d" % (number % 3) * 20_000, "file")  # the others' bytes, too
-                assert contents(root) == {"file": b"%d" % (number % 3) * 20_000}
-                if number % 4 == 3:
-                    root.remove()
-            root.ingest_bytes(b"last" * 5_000, "file")
-            logging.release()
+            try:
+                for number in range(12):
+                    root.ingest_bytes(b"%d" % (number % 3) * 20_000, "file")  # the others' bytes, too
+                    assert contents(root) == {"file": b"%d" % (number % 3) * 20_000}
+                    if number % 4 == 3:
+                        root.remove()
+                root.ingest_bytes(b"last" * 5_000, "file")
+            finally:
+                logging.release()
 
         def collect(thread: int) -> None:
             barrier.wait()

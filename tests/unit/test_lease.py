@@ -154,6 +154,27 @@ def test_a_writer_that_a_collector_gave_up_commits_nothing(memory: Store) -> Non
             writer.commit()
 
 
+def test_a_list_that_was_spent_while_it_was_read_is_none(memory: Store) -> None:
+    """A collector deleted it, and all it named, after it was listed."""
+    memory.artifact_root(PLACE).ingest_bytes(ONE, "before")
+    spent = condemned_key(new_ulid())
+    memory.backend.put(spent, [encode_condemned([], unneeded=False)], create=True)
+
+    class Listing(MemoryBackend):
+        def __init__(self) -> None:
+            super().__init__()
+            self._objects, self._times = memory.backend._objects, memory.backend._times
+
+        def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+            if key == spent:
+                self.delete([key])
+            return super().read(key, start, length)
+
+    again = Store.open(Listing()).artifact_root(PLACE)
+    again.ingest_bytes(ONE, "after")
+    assert again.entry("after").blob == again.entry("before").blob
+
+
 def test_who_stores_a_blob_anew_stores_its_alias_too() -> None:
     """That of the blob which is about to be deleted is about to be deleted with it."""
     memory = Store.create(MemoryBackend(), aliases=("sha256",))
