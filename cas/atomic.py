@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from cas.digest import Buffer
+from cas.directories import make_directory
 
 # Published files carry this modification time: their seal. A write through a link changes it.
 SEAL_NS = 946_684_800 * 1_000_000_000  # 2000-01-01T00:00:00Z
@@ -139,13 +140,12 @@ def _settle(path: Path, *, sync: bool) -> None:
 
 def _name(staged: Staged, naming: Naming) -> None:
     if naming == "unique":
-        with suppress(FileExistsError, FileNotFoundError):
-            os.mkdir(staged.final.parent)  # a new blob most often has no directory yet
+        make_directory(staged.final.parent)  # a new blob most often has no directory yet
     try:
         _link_or_rename(staged, naming)
     except FileNotFoundError:
         # The directory is made only when it is missing: most often it is there already.
-        os.makedirs(staged.final.parent, exist_ok=True)
+        make_directory(staged.final.parent)
         _link_or_rename(staged, naming)
 
 

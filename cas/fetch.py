@@ -24,6 +24,7 @@ from cas.atomic import remove
 from cas.backends import SupportsLocalFiles
 from cas.blobs import Blobs
 from cas.digest import Digest
+from cas.directories import check_way, make_directory
 from cas.errors import BlobDamaged, CasError, FileChanged, InvalidInput, OriginChanged
 from cas.ingest import Ingested, share_file, stage_file
 from cas.keys import blob_key
@@ -104,7 +105,10 @@ class Fetcher:
         return report
 
     def _fetch(self, entry: Entry, intent: str) -> How:
-        with exclusive(self._directory(entry).with_suffix(".lock")):
+        directory = self._directory(entry)
+        make_directory(directory.parent)
+        check_way(self._blobs.backend.name, str(directory.parent))
+        with exclusive(directory.with_suffix(".lock")):
             if self._is_held(entry.digest, entry.size):
                 return How.HELD
             return self._link(entry, intent) or self._stream(entry, intent)

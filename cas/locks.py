@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from cas.directories import make_directory
+
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
@@ -24,7 +26,7 @@ def exclusive(path: Path) -> Iterator[None]:
 
 def _locked(path: Path) -> int:
     while True:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(path.parent)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)

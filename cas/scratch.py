@@ -15,6 +15,7 @@ import tempfile
 import threading
 from pathlib import Path
 
+from cas.directories import check_way, make_directory, make_own
 from cas.errors import CasError
 
 
@@ -35,10 +36,11 @@ class Scratch:
         if self._directory is None or self._owner != owner:
             with self._lock:
                 if self._directory is None or self._owner != owner:
-                    self.parent.mkdir(exist_ok=True)  # tools that copy trees leave empty directories out
+                    make_directory(self.parent)  # tools that copy trees leave empty directories out
+                    check_way(str(self.parent.parent), str(self.parent))
                     sweep(self.parent)
                     directory = self.parent / owner
-                    directory.mkdir(mode=0o700, exist_ok=True)
+                    make_own(directory)
                     atexit.register(_remove_own, directory, owner)
                     self._directory, self._owner = directory, owner
         return self._directory

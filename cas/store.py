@@ -20,6 +20,7 @@ from cas.backends.probe import probe
 from cas.blobs import Blobs
 from cas.cache import Cache
 from cas.config import cache_limit, cache_path, stat_cache_path
+from cas.directories import make_directory
 from cas.errors import (
     InvalidInput,
     KeyExists,
@@ -181,7 +182,7 @@ def _prepare_directory(root: Path) -> None:
         raise StoreExists(f"there is a store at {root} already")
     if names - {SCRATCH.rstrip("/")}:
         raise InvalidInput(f"{root} is not empty, and not a store; choose a directory of its own for the store")
-    (root / SCRATCH).mkdir(exist_ok=True)
+    make_directory(root / SCRATCH)
 
 
 def _scratch_of_user() -> Scratch:
