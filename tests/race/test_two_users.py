@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
@@ -51,10 +52,12 @@ def run_as(user: int, action: Callable[[], object]) -> str:
     if child == 0:
         said = ""
         try:
+            signal.alarm(60)
             os.setgroups([])
             os.setgid(GROUP)
             os.setuid(user)
             os.umask(0o002)
+            os.environ |= {"CAS_CACHE": f"/tmp/cas-cache-of-{user}", "CAS_STAT_CACHE": "off"}
             action()
         except BaseException:
             said = traceback.format_exc()
@@ -101,7 +104,6 @@ def test_both_log_into_one_run_and_store_equal_bytes_once(shared: Path) -> None:
     for user in (ALICE, BOB, ALICE):
         assert run_as(user, lambda: log(shared, RUN, b"both" + LARGE)) == ""
     assert run_as(BOB, lambda: load(shared, RUN, b"both" + LARGE)) == ""
-    assert len(list((shared / "blobs").rglob("*"))) == len({each for each in (shared / "blobs").rglob("*")})
     store = cas.Store.open(shared)
     assert len([key for key in store.backend.keys("blobs/") if (shared / key).stat().st_size == len(LARGE) + 4]) == 1
 
