@@ -15,18 +15,18 @@ from cas.errors import Damaged
 
 
 def check_way(root: str, directory: str) -> None:
-    """Raise :class:`Damaged` if ``directory``, or one between it and ``root``, is a link. ``root`` itself may be."""
+    """Raise :class:`Damaged` if ``directory``, or one between it and ``root``, is a link. ``root`` may be."""
     while len(directory) > len(root):
         with suppress(FileNotFoundError, NotADirectoryError):
             if stat.S_ISLNK(os.lstat(directory).st_mode):
                 raise Damaged(f"{directory} is a link, which no store has; somebody put it there. Remove it")
-        directory = os.path.dirname(directory)  # noqa: PTH120  (strings: this is done for every blob)
+        directory = os.path.dirname(directory)
 
 
 def make_directory(path: Path) -> None:
     """Make a directory that all may use who may use the one above, and those above that are missing.
 
-    Where only owners may rename and delete (the sticky bit, which is not inherited as the group is), so it is below.
+    Where only owners may rename and delete (the sticky bit, not inherited as the group is), so it is below.
     """
     try:
         above = os.stat(path.parent).st_mode

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from cas.atomic import Publisher, Staged, remove, sync_directory, write_private
 from cas.backends.interface import Listing
-from cas.errors import KeyExists, KeyNotFound
 from cas.directories import check_way, make_directory
+from cas.errors import KeyExists, KeyNotFound
 from cas.keys import INTENTS, SCRATCH, quarantine_key
 from cas.scratch import Scratch
 

@@ -45,7 +45,12 @@ def moved_away(store: cas.Store, key: str, tmp_path: Path) -> Path:
 def of_the_blob(store: cas.Store) -> list[str]:
     """Every directory on the way to the blob."""
     digest = parse_blob_key(next(iter(store.backend.keys("blobs/"))))[0]
-    return [f"blobs/blake3/{digest.hex[:2]}/{digest.hex}", f"blobs/blake3/{digest.hex[:2]}", "blobs/blake3", "blobs"]
+    return [
+        f"blobs/blake3/{digest.hex[:2]}/{digest.hex}",
+        f"blobs/blake3/{digest.hex[:2]}",
+        "blobs/blake3",
+        "blobs",
+    ]
 
 
 @pytest.mark.parametrize("level", range(4))
