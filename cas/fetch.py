@@ -23,6 +23,7 @@ from pathlib import Path
 from cas.atomic import remove
 from cas.backends import SupportsLocalFiles
 from cas.blobs import Blobs
+from cas.directories import check_way
 from cas.errors import BlobDamaged, CasError, FileChanged, InvalidInput, OriginChanged
 from cas.ingest import Ingested, share_file, stage_file
 from cas.keys import blob_key
@@ -103,6 +104,7 @@ class Fetcher:
         return report
 
     def _fetch(self, entry: Entry, intent: str) -> How:
+        check_way(self._blobs.backend.name, str(self._downloads))
         with exclusive(self._downloads / f"{entry.digest.algorithm}-{entry.digest.hex}.lock"):
             if self._blobs.is_held(entry.digest, entry.size):
                 return How.HELD

@@ -11,7 +11,6 @@ from typing import NamedTuple
 from cas.digest import Digest, digest_of
 from cas.paths import relative_to
 
-
 MAX_INLINE = 1 << 20
 """Bytes of the largest file that may lie in a fragment: as many are held in memory at once."""
 

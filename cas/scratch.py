@@ -15,6 +15,7 @@ import tempfile
 import threading
 from pathlib import Path
 
+from cas.directories import check_way, make_own
 from cas.errors import CasError
 from cas.sharing import make_directory, sharing
 
@@ -37,12 +38,12 @@ class Scratch:
             with self._lock:
                 if self._directory is None or self._owner != owner:
                     make_directory(self.parent)  # tools that copy trees leave empty directories out
+                    check_way(str(self.parent.parent), str(self.parent))
                     sweep(self.parent)
                     directory = self.parent / owner
-                    if not directory.exists():  # else it is from before this process replaced itself
-                        directory.mkdir(mode=0o700)
-                        # Others who share the place may see which blobs are in use; files are closed to them.
-                        os.chmod(directory, 0o700 | sharing(self.parent) & 0o2055)
+                    make_own(directory)
+                    # Others who share the place may see which blobs are in use; files are closed to them.
+                    os.chmod(directory, 0o700 | sharing(self.parent) & 0o2055)
                     atexit.register(_remove_own, directory, owner)
                     self._directory, self._owner = directory, owner
         return self._directory

@@ -32,6 +32,7 @@ from cas.logged import Logged
 from cas.roots import SCHEME, locate, parse_uri
 from cas.scratch import Scratch
 from cas.settings import DEFAULT_INLINE_LIMIT, Settings
+from cas.sharing import make_directory
 from cas.staging import Staging
 from cas.statcache import StatCache
 from cas.supply import Origins, StoreSupply, Supply
@@ -185,7 +186,7 @@ def _prepare_directory(root: Path) -> None:
         raise StoreExists(f"there is a store at {root} already")
     if names - {SCRATCH.rstrip("/")}:
         raise InvalidInput(f"{root} is not empty, and not a store; choose a directory of its own for the store")
-    (root / SCRATCH).mkdir(exist_ok=True)
+    make_directory(root / SCRATCH)
 
 
 def _scratch_of_user() -> Scratch:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cas.atomic import Publisher, Staged, remove, sync_directory, sync_file_system, write_private
 from cas.backends.interface import Listing
+from cas.directories import check_way
 from cas.errors import KeyExists, KeyNotFound
 from cas.keys import INTENTS, SCRATCH, quarantine_key
 from cas.scratch import Scratch
@@ -32,7 +33,10 @@ class LocalBackend:
         return str(self.root)
 
     def path(self, key: str) -> Path:
-        return self.root / key
+        """Where the bytes of a key are. Raises :class:`cas.errors.Damaged` if a link lies on the way."""
+        path = self.root / key
+        check_way(str(self.root), str(path.parent))
+        return path
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         with os.fdopen(self._open(key), "rb", buffering=0) as file:
@@ -72,10 +76,12 @@ class LocalBackend:
         return (key for key, _ in self._files(prefix))
 
     def _files(self, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        directory = self.root / prefix
+        check_way(str(self.root), str(directory))
         try:
             # All names first: a directory that changes during a slow walk would be listed half old, half new.
             # NFS keeps a deleted file that is still open under such a name.
-            names = [entry for entry in os.scandir(self.path(prefix)) if not entry.name.startswith(".nfs")]
+            names = [entry for entry in os.scandir(directory) if not entry.name.startswith(".nfs")]
         except (FileNotFoundError, NotADirectoryError):
             return
         for entry in names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from pathlib import Path
@@ -48,14 +49,17 @@ flavors:
 model_size_bytes: 100
 utc_time_created: '2026-01-01 00:00:00'
 """
+_LAUGHS = list(zip("abcdefghij", "bcdefghijk", strict=True))
 BOMBS = [
     # A billion laughs: ten lines, and more nodes than any memory has room for, wherever one looks at them all.
     "a: &a [x, x, x, x, x, x, x, x, x]\n"
-    + "".join(f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefghij", "bcdefghijk", strict=True))
+    + "".join(f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in _LAUGHS)
     + "flavors: {transformers: {source_model_revision: c, source_model_name: *k, components: *k}}\n",
     # The same with merge keys.
     "a: &a {x: 1}\n"
-    + "".join(f"{new}: &{new} {{<<: [{', '.join([f'*{old}'] * 9)}]}}\n" for old, new in zip("abcdefghij", "bcdefghijk", strict=True)),
+    + "".join(f"{new}: &{new} {{<<: [{', '.join([f'*{old}'] * 9)}]}}\n" for old, new in _LAUGHS),
+    # A number of base 60, which takes time by the square of its digits.
+    "a: 1" + ":1" * 200_000,
     "flavors: &a {transformers: *a}",
     "flavors: {transformers: &a {source_model_revision: *a, source_model_name: *a, components: [*a]}}",
     "[" * 50_000,
@@ -145,10 +149,8 @@ def mlmodels(directory: Path) -> Example:
         except CasError:
             pass
         if random.random() < 0.05:
-            try:
+            with contextlib.suppress(MlflowException):
                 cas_mlflow.persist(f"cas://{store.name}/{PLACE}")
-            except MlflowException:
-                pass
 
     return example
 

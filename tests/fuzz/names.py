@@ -126,7 +126,7 @@ def _no_secret(data: bytes) -> bool:
 
 
 def uris(directory: Path) -> Example:
-    """What a URI names is an absolute path that does not climb, a bucket, or an error; and a store only where one is."""
+    """A URI names an absolute path that does not climb, or a bucket; and a store only where there is one."""
     around = directory / "around"
     around.mkdir()
     store = cas.Store.create(around / "store")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import uuid
@@ -233,10 +234,8 @@ def _archive(random: Random, data: bytes) -> bytes:
 
 def _only_ours(use: Any) -> None:
     """Whatever else comes out is a fault."""
-    try:
+    with contextlib.suppress(CasError):
         use()
-    except CasError:
-        pass
 
 
 def command(*arguments: str) -> None:
