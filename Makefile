@@ -1,10 +1,12 @@
 # Every target sets up what it needs; nothing is installed outside this directory, except by `make system`.
 PYTHON ?= python3
 VENV ?= .venv
+# Processes that run tests: each has an S3 server of its own, of some 2 GB.
+JOBS ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test check bench format system clean
+.PHONY: help setup demo test check bench soak format system clean
 help:            ## what can be made
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
 
@@ -18,8 +20,8 @@ $(READY): pyproject.toml
 demo: $(READY)   ## log a tiny model in all three ways, load, persist and register it; prints what it saved
 	$(BIN)/python -m benchmarks.demo
 
-test: $(READY)   ## all tests
-	$(BIN)/python -m pytest
+test: $(READY)   ## all tests, in two processes; JOBS=1 for one
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 check: $(READY)  ## lint, types, layers, and what goes into the wheel
 	$(BIN)/ruff check .
@@ -30,6 +32,9 @@ check: $(READY)  ## lint, types, layers, and what goes into the wheel
 
 bench: $(READY)  ## speed and space against MLflow, DVC and cp; SIZE=2GB ROUNDS=3
 	$(BIN)/python -m benchmarks $(if $(SIZE),--size $(SIZE)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+soak: $(READY)   ## random histories with kills, on a disk and in a bucket; MINUTES=10 or HISTORIES=1000, SEED=1
+	$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(HISTORIES),--histories $(HISTORIES)) $(if $(SEED),--seed $(SEED))
 
 format: $(READY) ## rewrite the code as the formatter wants it
 	$(BIN)/ruff check --fix .

@@ -40,12 +40,12 @@ def log_with(way: str, work: str, model: str) -> Callable[[], object]:
     known = mlflow.get_experiment_by_name("bench")
     experiment = known.experiment_id if known else mlflow.create_experiment("bench", location)
     mlflow.set_experiment(experiment_id=experiment)
-    _import_what_any_needs(model)
+    import_what_any_needs(model)
     log = cas_mlflow.log_checkpoint if way == OURS else mlflow.transformers.log_model
     return lambda: str(log(model, name="m", task="text-generation", pip_requirements=REQUIREMENTS).model_uri)
 
 
-def _import_what_any_needs(model: str) -> None:
+def import_what_any_needs(model: str) -> None:
     """To log any checkpoint, MLflow imports torch and much of transformers: not what is asked for."""
     import transformers
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-from benchmarks import s3_peers
+from benchmarks import s3_peers, s3_tools
 from benchmarks.data import make_shards
 from benchmarks.harness import Aim, Operation, Options, Result, Sample, rotated, run_apart, sampler
 from benchmarks.places import Place
@@ -45,26 +45,34 @@ _PUTS: dict[str, Operation] = {
     BOTO3: s3_peers.put_boto3,
     OBSTORE: s3_peers.put_obstore,
 }
+_TOOLS: dict[str, tuple[Operation, Operation]] = {
+    "s5cmd": (s3_tools.put_s5cmd, s3_tools.get_s5cmd),
+    "rclone": (s3_tools.put_rclone, s3_tools.get_rclone),
+}
 
 
 def run(options: Options, place: Place) -> Result:
     result = Result(f"objects: {options.size / 1e9:g} GB in {_SHARDS} files, S3", place.name, CAS)
-    model = place.directory / "model"
+    puts, gets = dict(_PUTS), dict(_GETS)
+    for name in s3_tools.INSTALL:
+        if name in s3_tools.installed():
+            puts[name], gets[name] = _TOOLS[name]
+        else:
+            result.notes.append(f"{name} is not installed, so it is left out ({s3_tools.INSTALL[name]}).")
+    model = place.directory / "objects"
     run_apart(make_shards, model, options.size, _SHARDS)
     with tempfile.TemporaryDirectory() as directory, s3_server(Path(directory) / "s3") as server:
         os.environ.update(server.environment())
         bucket = server.make_bucket("bench")
         keys = run_apart(s3_peers.make_store, bucket, str(model))
-        for number, name in rotated(options.rounds, list(_PUTS)):
-            result.samples += _puts(place, name, number, bucket=bucket, model=model, size=options.size)
-        run_apart(_put_plain, bucket, str(model))
-        for number, name in rotated(options.rounds, list(_GETS)):
+        for number, name in rotated(options.rounds, list(puts)):
+            result.samples += _puts(place, name, puts[name], number, bucket=bucket, model=model, size=options.size)
+        run_apart(put_plain, bucket, str(model))
+        for number, name in rotated(options.rounds, list(gets)):
             with sampler(place, name, number, ("mlflow",) if name == MLFLOW else ()) as taking:
                 unsynced = None if name == CAS else taking.work
                 arguments = (bucket, str(taking.work), keys)
-                result.samples.append(
-                    taking.take(GET, _GETS[name], *arguments, sync=unsynced, logical=options.size)
-                )
+                result.samples.append(taking.take(GET, gets[name], *arguments, sync=unsynced, logical=options.size))
         for number in range(options.rounds):
             with sampler(place, CAS, number) as taking:
                 arguments = (bucket, str(taking.work), keys)
@@ -74,21 +82,24 @@ def run(options: Options, place: Place) -> Result:
     return result
 
 
-def _puts(place: Place, name: str, number: int, *, bucket: str, model: Path, size: int) -> Iterator[Sample]:
+def _puts(
+    place: Place, name: str, put: Operation, number: int, *, bucket: str, model: Path, size: int
+) -> Iterator[Sample]:
     target = f"put-{name.split(maxsplit=1)[0].lower()}-{number}"
     with sampler(place, name, number, ("mlflow",) if name == MLFLOW else ()) as taking:
-        yield taking.take(PUT, _PUTS[name], bucket, str(model), target, logical=size)
+        yield taking.take(PUT, put, bucket, str(model), target, logical=size)
     if name == CAS:
         with sampler(place, name, number) as taking:
             yield taking.take(AGAIN, s3_peers.put_again, bucket, str(model), f"{target}-again", logical=size)
-    run_apart(_remove, bucket, target)
+    run_apart(remove, bucket, target)
 
 
-def _put_plain(bucket: str, model: str) -> None:
+def put_plain(bucket: str, model: str) -> None:
+    """Under ``plain``, for those who get whole directories."""
     s3_peers.put_mlflow(bucket, model, "plain")()
 
 
-def _remove(bucket: str, target: str) -> None:
+def remove(bucket: str, target: str) -> None:
     """The server keeps everything in memory."""
     import obstore
 

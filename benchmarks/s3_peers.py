@@ -64,27 +64,29 @@ def get_s3fs(bucket: str, work: str, keys: list[str]) -> Run:
     return lambda: [filesystem.get_file(*pair) for pair in pairs]
 
 
-def get_boto3(bucket: str, work: str, keys: list[str]) -> Run:
+def get_boto3(bucket: str, work: str, keys: list[str], *, part: int = 8 << 20, at_once: int = 10) -> Run:
     """Its own transfer manager, with its defaults: ten threads, parts of 8 MiB."""
-    client = _boto3()
-    return lambda: [client.download_file(bucket, key, f"{work}/{number}") for number, key in enumerate(keys)]
+    client, how = _boto3(part, at_once)
+    return lambda: [
+        client.download_file(bucket, key, f"{work}/{number}", Config=how) for number, key in enumerate(keys)
+    ]
 
 
-def get_obstore(bucket: str, work: str, keys: list[str]) -> Run:
+def get_obstore(bucket: str, work: str, keys: list[str], *, part: int = _PART, at_once: int = _CONNECTIONS) -> Run:
     """Parallel ranged streams, written where they belong."""
     import obstore
 
     store = _obstore(bucket)
 
-    def fetch(part: tuple[int, str, int, int]) -> None:
-        descriptor, key, start, stop = part
+    def fetch(range_: tuple[int, str, int, int]) -> None:
+        descriptor, key, start, stop = range_
         response = obstore.get(store, key, options={"range": (start, stop)})
         for chunk in response.stream(min_chunk_size=_READ):
             os.pwrite(descriptor, chunk, start)
             start += len(chunk)
 
     def run() -> None:
-        _in_parts(work, [(key, obstore.head(store, key)["size"]) for key in keys], fetch)
+        _in_parts(work, [(key, obstore.head(store, key)["size"]) for key in keys], fetch, part, at_once)
 
     return run
 
@@ -96,8 +98,8 @@ def get_bare(bucket: str, work: str, keys: list[str]) -> Run:
     store = _obstore(bucket)
     address = urlsplit(os.environ["AWS_ENDPOINT_URL"])
 
-    def fetch(part: tuple[int, str, int, int]) -> None:
-        descriptor, key, start, stop = part
+    def fetch(range_: tuple[int, str, int, int]) -> None:
+        descriptor, key, start, stop = range_
         url = urlsplit(obstore.sign(store, "GET", key, timedelta(hours=1)))
         with socket.create_connection((address.hostname, address.port)) as connection:
             connection.sendall(
@@ -115,7 +117,7 @@ def get_bare(bucket: str, work: str, keys: list[str]) -> Run:
                     begin, count = 0, connection.recv_into(buffer)
 
     def run() -> None:
-        _in_parts(work, [(key, obstore.head(store, key)["size"]) for key in keys], fetch)
+        _in_parts(work, [(key, obstore.head(store, key)["size"]) for key in keys], fetch, _PART, _CONNECTIONS)
 
     return run
 
@@ -154,12 +156,14 @@ def put_s3fs(bucket: str, model: str, name: str) -> Run:
     return lambda: [filesystem.put_file(str(each), f"{bucket}/{name}/{each.name}") for each in _files(model)]
 
 
-def put_boto3(bucket: str, model: str, name: str) -> Run:
-    client = _boto3()
-    return lambda: [client.upload_file(str(each), bucket, f"{name}/{each.name}") for each in _files(model)]
+def put_boto3(bucket: str, model: str, name: str, *, part: int = 8 << 20, at_once: int = 10) -> Run:
+    client, how = _boto3(part, at_once)
+    return lambda: [
+        client.upload_file(str(each), bucket, f"{name}/{each.name}", Config=how) for each in _files(model)
+    ]
 
 
-def put_obstore(bucket: str, model: str, name: str) -> Run:
+def put_obstore(bucket: str, model: str, name: str, *, part: int = _PART, at_once: int = 4) -> Run:
     """Its own multipart upload, with our part size and concurrency: what it costs to check nothing."""
     import obstore
 
@@ -167,29 +171,33 @@ def put_obstore(bucket: str, model: str, name: str) -> Run:
 
     def run() -> None:
         for each in _files(model):
-            obstore.put(store, f"{name}/{each.name}", each, chunk_size=_PART, max_concurrency=4)
+            obstore.put(store, f"{name}/{each.name}", each, chunk_size=part, max_concurrency=at_once)
 
     return run
 
 
-def _in_parts(work: str, sizes: list[tuple[str, int]], fetch: Callable[[Any], None]) -> None:
-    parts: list[Any] = []
+def _in_parts(
+    work: str, sizes: list[tuple[str, int]], fetch: Callable[[Any], None], part: int, at_once: int
+) -> None:
+    ranges: list[Any] = []
     for number, (key, size) in enumerate(sizes):
         descriptor = os.open(f"{work}/{number}", os.O_WRONLY | os.O_CREAT)
-        parts += [(descriptor, key, start, min(size, start + _PART)) for start in range(0, size, _PART)]
-    with ThreadPoolExecutor(_CONNECTIONS) as workers:
-        list(workers.map(fetch, parts))
+        ranges += [(descriptor, key, start, min(size, start + part)) for start in range(0, size, part)]
+    with ThreadPoolExecutor(at_once) as workers:
+        list(workers.map(fetch, ranges))
 
 
 def _files(model: str) -> list[Path]:
     return sorted(path for path in Path(model).iterdir() if path.is_file())
 
 
-def _boto3() -> Any:
+def _boto3(part: int, at_once: int) -> tuple[Any, Any]:
     import boto3
+    from boto3.s3.transfer import TransferConfig
     from botocore.config import Config
 
-    return boto3.client("s3", config=Config(request_checksum_calculation="when_required"))
+    how = TransferConfig(multipart_chunksize=part, multipart_threshold=part, max_concurrency=at_once)
+    return boto3.client("s3", config=Config(request_checksum_calculation="when_required")), how
 
 
 def _obstore(bucket: str) -> Any:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from cas.digest import Buffer
+from cas.sharing import make_directory
 
 # Published files carry this modification time: their seal. A write through a link changes it.
 SEAL_NS = 946_684_800 * 1_000_000_000  # 2000-01-01T00:00:00Z
@@ -141,8 +142,7 @@ def _settle(path: Path, *, sync: bool) -> None:
 
 def _name(staged: Staged, naming: Naming) -> None:
     if naming == "unique":
-        with suppress(FileExistsError, FileNotFoundError):
-            os.mkdir(staged.final.parent)  # a new blob most often has no directory yet
+        make_directory(staged.final.parent)  # a new blob most often has none yet
     for is_last in (*(False,) * _TRIES, True):
         try:
             _link_or_rename(staged, naming)
@@ -152,7 +152,7 @@ def _name(staged: Staged, naming: Naming) -> None:
                 raise
             # The directory is made only when it is missing: most often it is there already. A collector may take
             # it away again, as long as it is empty.
-            os.makedirs(staged.final.parent, exist_ok=True)
+            make_directory(staged.final.parent)
 
 
 def _link_or_rename(staged: Staged, naming: Naming) -> None:

@@ -18,11 +18,12 @@ from typing import BinaryIO, cast
 from cas.atomic import SEAL_NS, SEALED_MODE
 from cas.backends import Backend, SupportsLocalFiles
 from cas.condemned import CondemnedList
-from cas.digest import Digest, Hasher
-from cas.errors import BlobDamaged, BlobNotFound, KeyNotFound
-from cas.ingest import hash_sealed
+from cas.digest import Digest
+from cas.errors import BlobDamaged, BlobNotFound, KeyNotFound, StoreRefused, StoreUnavailable
 from cas.keys import BLOBS, CONDEMNED, QUARANTINE, alias_key, blobs_prefix, parse_blob_key, quarantine_key
+from cas.quarantine import quarantine
 from cas.reader import open_object
+from cas.rehash import Advance, rehash
 
 _logger = logging.getLogger(__name__)
 
@@ -78,6 +79,11 @@ class Blobs:
         except KeyNotFound:
             return False
 
+    def is_held(self, digest: Digest, size: int) -> bool:
+        """Whether there is a usable blob of ``digest`` that will stay."""
+        keys = set(self.candidates(digest))
+        return bool(keys) and any(self.is_usable(key, size) for key in sorted(keys - self.condemned()))
+
     def find(self, digest: Digest, size: int, key: str | None = None) -> str:
         """The key of a usable blob, ``key`` if it is one, else any the listing shows.
 
@@ -86,7 +92,7 @@ class Blobs:
         for each in self._in_order(digest, key):
             if self.is_usable(each, size):
                 return each
-        if self._is_quarantined(digest):
+        if self.is_quarantined(digest):
             raise BlobDamaged(
                 f"the only copy of {digest} ({size} bytes) in {self.backend.name} is damaged, and in quarantine;"
                 " `cas verify` names the models that need it, and logging the right bytes again heals them"
@@ -113,38 +119,43 @@ class Blobs:
             if parse_blob_key(key)[2] is None:
                 yield key, size
 
-    def rehash(self, key: str) -> Digest:
-        """The digest the bytes under ``key`` have now, by the algorithm they are stored under."""
-        algorithm = parse_blob_key(key)[0].algorithm
-        if self.local is not None:
-            try:
-                return hash_sealed(self.local.path(key), (algorithm,)).digests[algorithm]
-            except FileNotFoundError:
-                raise KeyNotFound(key) from None
-        hasher = Hasher((algorithm,))
-        with open_object(self.backend, key, self.backend.size(key)) as file:
-            while chunk := file.read(1 << 20):
-                hasher.update(chunk)
-        return hasher.digest(algorithm)
-
     def verify(self, key: str) -> bool:
         """Read every byte under ``key``; a blob that is damaged goes to quarantine."""
+        return self.digests(key, ()) is not None
+
+    def digests(
+        self, key: str, algorithms: tuple[str, ...], advance: Advance = lambda _: None
+    ) -> dict[str, Digest] | None:
+        """Read every byte under ``key``: its digests by ``algorithms``, and the one it is stored under.
+
+        None if that one is not as it should be; the blob then goes to quarantine. Raises :class:`KeyNotFound`.
+
+        What is damaged in a bucket is so each time it is read; a bit that fell over on the way is not.
+        """
         digest = parse_blob_key(key)[0]
-        if not self._is_link(key) and self.rehash(key) == digest:
-            return True
+        wanted = tuple(dict.fromkeys((digest.algorithm, *algorithms)))
+        found = {} if self._is_link(key) else rehash(self.backend, key, wanted, advance).digests
+        if self.local is None and found[digest.algorithm] != digest:
+            first, found = found, rehash(self.backend, key, wanted, advance).digests
+            if found[digest.algorithm] not in (first[digest.algorithm], digest):
+                raise StoreUnavailable(
+                    f"{self.backend.name}/{key} was read twice, and was different each time, and wrong: suspect the"
+                    " network, or the memory of this machine. It was left as it is; verify it from another machine"
+                )
+        if found.get(digest.algorithm) == digest:
+            return found
         _logger.error("blob %s in %s is damaged: its bytes are not those of its digest", key, self.backend.name)
-        if self.local is not None:
-            try:
-                self.local.quarantine(key)
-            except PermissionError:
-                _logger.warning("it stays where it is, and is refused; run `cas verify` as its owner")
-        return False
+        try:
+            quarantine(self.backend, key)
+        except (PermissionError, StoreRefused):
+            _logger.warning("it stays where it is, and is refused; run `cas verify` as its owner")
+        return None
 
     def _is_link(self, key: str) -> bool:
         """A link in the place of a blob was planted there; what it points to is not ours to read."""
         return self.local is not None and self.local.path(key).is_symlink()
 
-    def _is_quarantined(self, digest: Digest) -> bool:
+    def is_quarantined(self, digest: Digest) -> bool:
         """Whether a blob of ``digest``, or of one it is an alias of, was damaged."""
         prefixes = tuple(quarantine_key(blobs_prefix(each)) for each in (digest, *self.aliases(digest)))
         return any(key.startswith(prefixes) for key in self.backend.keys(QUARANTINE))

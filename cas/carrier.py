@@ -86,7 +86,7 @@ class Carrier:
         with closing(self._supply.open(entry)) as remote:
             for is_last in (False, True):
                 bar = self._supply.progress(os.path.basename(entry.path), entry)
-                patience = Patience() if self._patience is None else Patience(self._patience)
+                patience = Patience(self._patience)
                 with closing(bar):
                     try:
                         chunks = piped(remote, entry.size, patience, advance=bar.update)

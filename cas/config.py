@@ -25,6 +25,11 @@ def stat_cache_path() -> Path | None:
     return _user_cache() / "stat.sqlite3"
 
 
+def verified_path() -> Path:
+    """Where verifications record what they have read, so that they can be gone on with."""
+    return _user_cache() / "verify"
+
+
 def cache_path() -> Path:
     """``CAS_CACHE``: where bytes are kept that were fetched to be read, by default below the user's cache
     directory (XDG)."""
@@ -39,6 +44,12 @@ def cache_limit() -> int | None:
     """
     chosen = os.environ.get("CAS_CACHE_SIZE")
     return parse_size(chosen) if chosen else None
+
+
+def cache_logged() -> str:
+    """``CAS_CACHE_LOGGED``: how files that are logged to an object store get into the cache, ``reflink`` or
+    ``copy``; ``off``, the default, for not at all."""
+    return os.environ.get("CAS_CACHE_LOGGED") or "off"
 
 
 def parse_size(text: str) -> int:

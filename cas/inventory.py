@@ -9,12 +9,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 
 from cas.backends import Backend
 from cas.concurrency import at_once
 from cas.digest import ALGORITHMS, Digest
-from cas.keys import BLOBS, alias_key, blob_key, parse_blob_key
+from cas.keys import alias_key, blob_key, parse_blob_key
+from cas.shards import shards
 
 _LETTERS = {"blake3": b"b", "sha256": b"s"}
 _ALGORITHMS = {letter[0]: algorithm for algorithm, letter in _LETTERS.items()}
@@ -23,9 +23,6 @@ _DIGEST = 33
 _BLOB = 59
 _ALIAS = _BLOB + _DIGEST
 _SIZED = struct.Struct(f"<{_BLOB}sQ")
-_PREFIXES = [f"{BLOBS}{algorithm}/{number:02x}/" for algorithm in ALGORITHMS for number in range(256)]
-_FEW = 16
-"""Keys under one prefix, from which on there are so many in all that each prefix is worth a request of its own."""
 
 
 def pack(key: str) -> bytes:
@@ -79,13 +76,8 @@ class Inventory:
 
     @classmethod
     def take(cls, backend: Backend) -> Inventory:
-        """List everything, by prefix and many at once where there is much. Raises :class:`MalformedRecord` for a
-        key that is none of a blob."""
-        # Digests are evenly spread, so one prefix tells how many keys there are under all.
-        samples = [prefix for prefix in _PREFIXES if prefix.endswith("/00/")]
-        few = all(len(list(islice(backend.keys(prefix), _FEW))) < _FEW for prefix in samples)
-        prefixes = [BLOBS] if few else _PREFIXES
-        return cls(list(at_once(backend, lambda prefix: _shard(backend, prefix), prefixes)))
+        """List everything, shard by shard. Raises :class:`MalformedRecord` for a key that is none of a blob."""
+        return cls(list(at_once(backend, lambda prefix: _shard(backend, prefix), shards(backend))))
 
     def blobs(self) -> Iterator[tuple[bytes, int]]:
         """Every blob with its size."""

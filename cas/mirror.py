@@ -7,7 +7,7 @@ What was removed there is removed here. Blobs that are here are not brought agai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -19,7 +19,6 @@ from cas.fetch import Fetcher, FetchReport
 from cas.fragment import Record
 from cas.manifest import Entry
 from cas.paths import relative_to
-from cas.roots import locate
 from cas.store import Store
 from cas.supply import StoreSupply
 from cas.transit import Transit
@@ -58,7 +57,7 @@ def mirror(
     mirroring = _Mirroring(source, target)
     report = MirrorReport()
     with ThreadPoolExecutor(_ROOTS_AT_ONCE, thread_name_prefix="cas-mirror") as pool:
-        for root, result in pool.map(mirroring.take, _roots(source, path)):
+        for root, result in pool.map(mirroring.take, source.roots_at(path)):
             report.roots += 1
             if isinstance(result, FetchReport):
                 report.changed += 1
@@ -68,15 +67,6 @@ def mirror(
                 report.failed.append(Failed(root, str(result)))
             done(root)
     return report
-
-
-def _roots(source: Store, path: str) -> Iterable[tuple[ArtifactRoot, str]]:
-    """The artifact roots at or below a path, and what of them; for a path inside a root, that root."""
-    root, inside = locate(path)
-    if root:
-        return [(source.artifact_root(root), inside)]
-    below = [(each, "") for each in source.artifact_roots(path) if each.path]
-    return [(source.artifact_root(), inside), *below]
 
 
 class _Mirroring:

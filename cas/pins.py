@@ -86,10 +86,6 @@ def _pin(root: ArtifactRoot) -> Pin:
 
 
 def _entries(store: Store, path: str) -> Iterator[tuple[ArtifactRoot, Entry]]:
-    own, inside = locate(path)
-    roots = [store.artifact_root(own)]
-    if not own:
-        below = (each for each in store.artifact_roots(path) if each.path)
-        roots += [each for each in below if not each.path.startswith(f"{_ROOTS}/")]
-    for root in roots:
-        yield from ((root, entry) for entry in root.manifest().below(inside if root.path == own else ""))
+    for root, inside in store.roots_at(path):
+        if not root.path.startswith(f"{_ROOTS}/") or locate(path).root == root.path:
+            yield from ((root, entry) for entry in root.manifest().below(inside))

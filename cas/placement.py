@@ -18,8 +18,9 @@ from cas.manifest import Entry
 from cas.scratch import Scratch
 
 _READ = 1 << 20
-_SMALL = 8 << 20
 _REQUESTS = 8
+_BESIDE = ((1 << 20, _REQUESTS), (8 << 20, 4))
+"""Up to how many bytes, how many files are sent beside each other: clients hold each a few times in memory."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -131,11 +132,12 @@ class Placement:
             if staged:
                 self._local.publish(staged)
             return
-        # The parts of a large file are sent at once; small ones, which have none, are sent beside each other.
-        list(self._at_once(self._send, [each for each in fresh if each.ingested.size <= _SMALL]))
+        # The parts of a large file are sent at once; smaller ones, which have none, are sent beside each other.
+        for limit, requests in _BESIDE:
+            list(self._at_once(self._send, [each for each in fresh if each.ingested.size <= limit], requests))
+            fresh = [each for each in fresh if each.ingested.size > limit]
         for pending in fresh:
-            if pending.ingested.size > _SMALL:
-                self._send(pending)
+            self._send(pending)
 
     def _send(self, pending: Pending) -> None:
         key, size = blob_key(pending.ingested.digest, self._intent), pending.ingested.size
@@ -151,12 +153,14 @@ class Placement:
         ):
             raise StoreRefused(f"{backend.name} cannot copy {stored.key!r} to where it belongs")
 
-    def _at_once(self, function: Callable[[T], R], arguments: Iterable[T]) -> Iterator[R]:
+    def _at_once(
+        self, function: Callable[[T], R], arguments: Iterable[T], requests: int = _REQUESTS
+    ) -> Iterator[R]:
         """``function`` of each argument; where each is a request to another machine, many at once."""
         if self._local is not None:
             yield from map(function, arguments)
             return
-        with ThreadPoolExecutor(_REQUESTS) as pool:
+        with ThreadPoolExecutor(requests) as pool:
             yield from pool.map(function, arguments)
 
     def _stage_again(self, pending: Pending) -> Path:

@@ -28,9 +28,11 @@ from cas.errors import (
     StoreNotFound,
 )
 from cas.keys import MANIFESTS, OWN_ROOT, SCRATCH, STORE, check_root, parse_fragment_key
-from cas.roots import SCHEME, parse_uri
+from cas.logged import Logged
+from cas.roots import SCHEME, locate, parse_uri
 from cas.scratch import Scratch
 from cas.settings import DEFAULT_INLINE_LIMIT, Settings
+from cas.sharing import make_directory
 from cas.staging import Staging
 from cas.statcache import StatCache
 from cas.supply import Origins, StoreSupply, Supply
@@ -77,6 +79,8 @@ class Store:
         try:
             backend.put(STORE, [settings.encode()], create=True)
         except KeyExists:
+            if backend.read(STORE) == settings.encode():
+                return cls.open(backend)  # the answer was lost, and the put tried again
             raise StoreExists(f"there is a store at {backend.name} already") from None
         return cls.open(backend)
 
@@ -139,6 +143,13 @@ class Store:
             # Not kept: a walk over a large store must not hold all its manifests in memory.
             yield ArtifactRoot(self, path)
 
+    def roots_at(self, path: str) -> Iterator[tuple[ArtifactRoot, str]]:
+        """The artifact roots at or below a path, and what of them; for a path inside one root, that root."""
+        root, inside = locate(path)
+        yield self.artifact_root(root), inside
+        if root == OWN_ROOT:
+            yield from ((each, "") for each in self.artifact_roots(path) if each.path != OWN_ROOT)
+
     def staging(self) -> Staging:
         """A private file of this store to write bytes to, for :meth:`ArtifactRoot.ingest_staged`."""
         return Staging(self.scratch.file(), self._algorithms)
@@ -153,6 +164,7 @@ class Store:
             scratch=self.scratch,
             stat_cache=self._stat_cache,
             algorithms=self._algorithms,
+            logged=Logged.of(self.cache) if self.blobs.local is None else None,
         )
 
 
@@ -174,7 +186,7 @@ def _prepare_directory(root: Path) -> None:
         raise StoreExists(f"there is a store at {root} already")
     if names - {SCRATCH.rstrip("/")}:
         raise InvalidInput(f"{root} is not empty, and not a store; choose a directory of its own for the store")
-    (root / SCRATCH).mkdir(exist_ok=True)
+    make_directory(root / SCRATCH)
 
 
 def _scratch_of_user() -> Scratch:

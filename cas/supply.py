@@ -133,7 +133,7 @@ class StoreSupply:
         return True
 
     def progress(self, name: str, entry: Entry) -> Progress:
-        return _Quiet() if entry.origin is None else self._origins.progress(name, entry)
+        return Quiet() if entry.origin is None else self._origins.progress(name, entry)
 
     def _known(self, digest: Digest) -> dict[str, Digest]:
         """A digest, and others of the same bytes that the store has recorded."""
@@ -155,7 +155,7 @@ class StoreSupply:
         return self._aliases[algorithm]
 
 
-class _Quiet:
+class Quiet:
     """No bar: nobody said how users of this store want theirs."""
 
     def update(self, count: int, /) -> None:

@@ -12,30 +12,24 @@ import json
 import re
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from typing import NamedTuple, Self
 from weakref import WeakValueDictionary
 
 from cas.backends.parts import MOST, Part, S3PartUploads, Seen
 from cas.backends.powers import s3_of
-from cas.backends.remote import remote_of
-from cas.config import fetch_patience
-from cas.digest import Hasher
 from cas.errors import InvalidInput, KeyExists, KeyNotFound
-from cas.ingest import Ingested
 from cas.keys import staged_key
 from cas.paths import check_path
 from cas.placement import Stored
 from cas.pointer import MAX_SIZE
+from cas.rehash import rehash
 from cas.roots import locate
 from cas.store import Store
-from cas.streaming.patience import SECONDS, Patience
-from cas.streaming.pipe import piped
 from cas.ulid import PATTERN, new_ulid
 
 ADDRESSES_LAST = 3600
 """Seconds for which parts can be put."""
-_ALL_CORES = -1
 # The name of the staged object, how many parts were asked for, and S3's own id, whatever letters it is made of.
 _ID = re.compile(rf"(?P<ulid>{PATTERN})\.(?P<count>[1-9]\d{{0,4}})\.(?P<upload>[!-~]{{1,1024}})\Z")
 
@@ -124,21 +118,13 @@ class Uploads:
         if seen.size <= max(MAX_SIZE, self._store.settings.inline_limit):
             self._store.artifact_root(root).ingest_bytes(self._backend.read(key), inside)
         else:
-            ingested = self._hash(key, seen.size)
+            ingested = rehash(self._backend, key, ("blake3", *self._store.settings.aliases))
             with self._store.artifact_root(root).log_call([inside]) as writer:
                 writer.put_stored(inside, Stored(key, seen.etag), ingested)
                 writer.commit()
         with suppress(KeyExists):  # another process has logged the same bytes
             self._backend.put(_done(key), [json.dumps({"path": path, "size": seen.size}).encode()], create=True)
         self._backend.delete([key])
-
-    def _hash(self, key: str, size: int) -> Ingested:
-        hasher = Hasher(("blake3", *self._store.settings.aliases), threads=_ALL_CORES)
-        patience = fetch_patience()
-        with closing(remote_of(self._backend, key, size)) as remote:
-            for chunk in piped(remote, size, Patience(SECONDS if patience is None else patience)):
-                hasher.update(chunk)
-        return Ingested(size, hasher.digests())
 
     def _is_done(self, upload: _Upload) -> bool:
         try:

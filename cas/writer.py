@@ -29,6 +29,7 @@ from cas.errors import CasError
 from cas.fragment import Fragment, Record, encode
 from cas.ingest import SMALL, Ingested, hash_bytes, hash_file, read_file, stage_bytes, stage_file
 from cas.lease import Lease
+from cas.logged import Logged
 from cas.manifest import Entry
 from cas.paths import check_path
 from cas.placement import Pending, Placement, Stored
@@ -58,6 +59,7 @@ class Writer:
         scratch: Scratch,
         stat_cache: StatCache,
         algorithms: tuple[str, ...] = ("blake3",),
+        logged: Logged | None = None,
     ) -> None:
         self.intent = intent
         self._blobs = blobs
@@ -67,6 +69,7 @@ class Writer:
         self._scratch = scratch
         self._stat_cache = stat_cache
         self._algorithms = algorithms
+        self._logged = logged
         self._records: dict[str, Record] = {}
         self._inline: dict[str, bytes] = {}
         self._inline_size = 0
@@ -235,16 +238,19 @@ class Writer:
         """Learn the digest of a file the cheapest way, staging it where it is likely to be new."""
         status, now = source.stat(), time.time_ns()
         if status.st_size <= SMALL:
-            return self._ingest_small(source)
+            return self._stage_for_cache(source) or self._ingest_small(source)
         known = self._stat_cache.lookup(source, status)
         if known is not None and set(self._algorithms) <= set(known):
             return Ingested(status.st_size, known)
         if self._local is not None and not self._stat_cache.looks_known(source, status):
             ingested = stage_file(source, self._scratch.file(), self._algorithms)
         else:
-            ingested = hash_file(source, self._algorithms)
+            ingested = self._stage_for_cache(source) or hash_file(source, self._algorithms)
         self._stat_cache.remember(source, status, ingested.digests, now)
         return ingested
+
+    def _stage_for_cache(self, source: Path) -> Ingested | None:
+        return None if self._logged is None else self._logged.stage(source, self._algorithms)
 
     def _ingest_small(self, source: Path) -> Ingested:
         """Staged only if the store has no such bytes yet: for a small file, hashing is quicker than writing."""
@@ -259,4 +265,6 @@ class Writer:
         if self._pending:
             for entry in self._placement.place(self._pending):
                 self._records[entry.path] = Record(self.intent, entry.path, entry)
+            if self._logged is not None:
+                self._logged.keep(each.ingested for each in self._pending)
             self._pending.clear()

@@ -82,10 +82,11 @@ def _open(directory: Path | None) -> Cache:
 
 def _tell(done: Evicted, *, as_json: bool) -> None:
     if as_json:
-        print_json({"blobs": done.blobs, "bytes": done.bytes, "in_use": done.in_use})
+        print_json({"blobs": done.blobs, "bytes": done.bytes, "in_use": done.in_use, "foreign": done.foreign})
         return
     stayed = f"; {size(done.in_use)} are in use, and stay" if done.in_use else ""
-    click.echo(f"deleted {done.blobs} blobs, which freed {size(done.bytes)}{stayed}")
+    foreign = f"; {size(done.foreign)} are other users', who alone may delete them" if done.foreign else ""
+    click.echo(f"deleted {done.blobs} blobs, which freed {size(done.bytes)}{stayed}{foreign}")
 
 
 def _size(text: str) -> int:

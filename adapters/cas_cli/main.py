@@ -7,8 +7,9 @@ Data goes to stdout, progress and errors to stderr. Exit codes:
     1   could not be done: the message says what, where, and what to do next
     2   the command line itself is wrong
     10  `cas doctor` found something to fix
-    20  `cas verify` found damage
-    21  `cas references --check` found that a source lacks what is missing here
+    20  `cas verify` found damage, or `cas repair` could not undo all of it
+    21  a source lacks what is missing here (`cas references --check`, `cas verify --sources`)
+    22  `cas verify` found that blobs are missing, and no damage
     130 interrupted
 """  # noqa: D301  (click takes a backspace for "leave these lines as they are")
 
@@ -21,12 +22,15 @@ from typing import Any
 import click
 
 from cas.errors import CasError
+from cas_cli.bundling import bundle
 from cas_cli.caching import cache
 from cas_cli.collecting import gc, pin, pins, unpin
 from cas_cli.doctor import doctor
 from cas_cli.listing import init, ls
 from cas_cli.mirroring import mirror
-from cas_cli.reports import stats, verify
+from cas_cli.repairing import repair
+from cas_cli.reports import stats
+from cas_cli.verifying import verify
 
 _GROUP = "cas.commands"
 
@@ -63,5 +67,5 @@ def main() -> None:
     pass
 
 
-for _command in (init, ls, stats, verify, doctor, cache, mirror, gc, pin, unpin, pins):
+for _command in (init, ls, stats, verify, repair, doctor, cache, mirror, bundle, gc, pin, unpin, pins):
     main.add_command(_command)

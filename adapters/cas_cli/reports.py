@@ -1,21 +1,15 @@
-"""`cas stats` and `cas verify`."""
+"""`cas stats`."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 
 import click
 
 from cas import stats as statistics
-from cas import verify as verification
 from cas.roots import find_store, parse_uri
 from cas.store import Store
-from cas_cli.output import as_json, console, print_json, print_table, size, store_argument
-
-EXIT_DAMAGED = 20
+from cas_cli.output import as_json, print_json, print_table, size, store_argument
 
 
 @click.command()
@@ -47,34 +41,6 @@ def stats(store: str, largest: int, as_json: bool) -> None:
     print_table("Largest blobs", ["size", "uses", "blob"], rows)
 
 
-@click.command()
-@store_argument
-@as_json
-def verify(store: str, as_json: bool) -> None:
-    """Read every byte of STORE and compare it with its digest.
-
-    Damaged blobs are put into quarantine; every model that needs one is named, and the exit code is 20.
-    """
-    opened = _open(store)
-    with _progress(opened) as progress:
-        report = verification.verify(opened, progress)
-    if as_json:
-        print_json(asdict(report))
-    else:
-        click.echo(f"read {size(report.bytes)}: {report.blobs} blobs, {report.files} files")
-        if report.quarantined:
-            click.echo(f"in quarantine: {report.quarantined} blobs")
-        for problem in report.problems:
-            click.echo(f"{problem.kind}: {problem.key}: {problem.reason}")
-            for model in problem.models:
-                click.echo(f"    needed by {model}")
-            if not problem.models:
-                click.echo("    needed by no manifest")
-        click.echo("nothing is damaged" if not report.problems else f"{len(report.problems)} problems")
-    if report.problems:
-        sys.exit(EXIT_DAMAGED)
-
-
 def _open(store: str) -> Store:
     return Store.open(find_store(parse_uri(store))[0])
 
@@ -86,18 +52,3 @@ def _stats_document(found: statistics.Stats) -> dict[str, object]:
         document["experiments"][name]["ratio"] = usage.ratio
     document["largest"] = [{"key": key, "size": bytes_, "uses": uses} for key, bytes_, uses in found.largest]
     return document
-
-
-@contextmanager
-def _progress(store: Store) -> Iterator[verification.Progress]:
-    """A progress bar on stderr, if that is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
-    total = sum(bytes_ for _, bytes_ in store.blobs.listing())
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console(stderr=True)) as bar:
-        task = bar.add_task("verify", total=total)
-        yield lambda count: bar.advance(task, count)

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from cas.atomic import Publisher, Staged, remove, sync_directory, sync_file_system, write_private
 from cas.backends.interface import Listing
+from cas.directories import check_way
 from cas.errors import KeyExists, KeyNotFound
 from cas.keys import INTENTS, SCRATCH, quarantine_key
 from cas.scratch import Scratch
+from cas.sharing import make_directory
 
 
 class LocalBackend:
@@ -31,12 +33,17 @@ class LocalBackend:
         return str(self.root)
 
     def path(self, key: str) -> Path:
-        return self.root / key
+        """Where the bytes of a key are. Raises :class:`cas.errors.Damaged` if a link lies on the way."""
+        path = self.root / key
+        check_way(str(self.root), str(path.parent))
+        return path
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         with os.fdopen(self._open(key), "rb", buffering=0) as file:
             file.seek(start)
-            return file.read() if length is None else file.read(length)
+            # A record may claim any length: no memory is asked for what is not there.
+            there = max(0, os.fstat(file.fileno()).st_size - start)
+            return file.read(there if length is None else min(there, length))
 
     def read_into(self, key: str, start: int, buffer: memoryview) -> int:
         descriptor = self._open(key)
@@ -69,10 +76,12 @@ class LocalBackend:
         return (key for key, _ in self._files(prefix))
 
     def _files(self, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        directory = self.root / prefix
+        check_way(str(self.root), str(directory))
         try:
             # All names first: a directory that changes during a slow walk would be listed half old, half new.
             # NFS keeps a deleted file that is still open under such a name.
-            names = [entry for entry in os.scandir(self.path(prefix)) if not entry.name.startswith(".nfs")]
+            names = [entry for entry in os.scandir(directory) if not entry.name.startswith(".nfs")]
         except (FileNotFoundError, NotADirectoryError):
             return
         for entry in names:
@@ -111,7 +120,7 @@ class LocalBackend:
 
     def quarantine(self, key: str) -> None:
         target = self.path(quarantine_key(key))
-        target.parent.mkdir(exist_ok=True)
+        make_directory(target.parent)
         with suppress(FileNotFoundError):
             os.rename(self.path(key), target)
             sync_directory(target.parent)

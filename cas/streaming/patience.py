@@ -20,10 +20,11 @@ _LONGEST_ASKED = 900.0  # seconds a source may ask to be left alone before we ra
 
 
 class Patience:
-    """Gives up when nothing came for ``seconds``, however many failures there were in between."""
+    """Gives up when nothing came for ``seconds`` (:data:`SECONDS` if None), however many failures there were in
+    between."""
 
-    def __init__(self, seconds: float = SECONDS, *, first_wait: float = _FIRST_WAIT) -> None:
-        self._seconds = seconds
+    def __init__(self, seconds: float | None = None, *, first_wait: float = _FIRST_WAIT) -> None:
+        self._seconds = SECONDS if seconds is None else seconds
         self._first_wait = first_wait
         self._last_progress = time.monotonic()
         self._failures = 0

@@ -218,7 +218,7 @@ def test_verify_counts_what_it_found_before(store: cas.Store, logged: cas.Artifa
     _flip(_blob(store))
     verify(store)
     (problem,) = verify(store).problems
-    assert problem.kind == "missing"
+    assert problem.kind == "damaged"
     assert set(problem.models) == {f"{logged.path}/model/weights", f"{logged.path}/copy"}
     assert verify(store).quarantined == 1
 

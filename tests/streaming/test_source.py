@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cas import Store
 from cas.digest import Digest
 from cas.errors import (
     InvalidInput,
@@ -20,8 +21,13 @@ from cas.errors import (
     OriginMoved,
     SourceUnavailable,
 )
+from cas.fetch import How
+from cas.manifest import Entry
 from cas.paths import check_path
+from cas.references import persist
+from cas.repair import repair
 from cas.sources import OriginStatus, source
+from cas.verify import Kind, verify
 from cas_hub.origin import HubOrigin
 from tests.support import hub_faults as faults
 from tests.support.hub import LoopbackHub, wrong_bytes
@@ -176,3 +182,27 @@ def test_origins_are_read_as_they_are_written(path):
 def test_what_is_no_origin_never_becomes_an_address(text):
     with pytest.raises(InvalidInput, match=re.escape(repr(text))):
         HubOrigin.parse(text)
+
+
+def test_a_verification_asks_for_what_only_the_source_has(hub: LoopbackHub, entry: Entry, store: Store) -> None:
+    root = store.artifact_root("m")
+    with root.log_call() as writer:
+        writer.put_known("weights", entry.digest, entry.size, entry.origin)
+        writer.commit()
+    assert verify(store, sources=True).problems == []
+    hub.remove_repo(REPO)
+    (problem,) = verify(store, sources=True).problems
+    assert (problem.kind, problem.models) == (Kind.GONE, ("m/weights",))
+    assert verify(store).problems == []
+
+
+def test_what_was_lost_is_had_again_from_its_origin(store: Store, entry: Entry) -> None:
+    root = store.artifact_root("m")
+    with root.log_call() as writer:
+        writer.put_known("weights", entry.digest, entry.size, entry.origin)
+        writer.commit()
+    persist(root)
+    store.backend.delete([root.entry("weights").blob or ""])
+    assert [each.kind for each in verify(store).problems] == [Kind.MISSING]
+    assert repair(store).repaired.bytes == {How.STREAMED: SIZE}
+    assert verify(store).problems == []

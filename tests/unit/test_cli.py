@@ -75,6 +75,19 @@ def test_ls_of_what_is_not_there_fails(filled: cas.Store):
     assert "nowhere" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "path", ["../secret", "a/../../secret", "..", "a//b", "a\\b", "new\nline", "//[", "\x1b[2J"]
+)
+@pytest.mark.parametrize("command", ["ls", "verify", "stats"])
+def test_a_hostile_path_is_one_line_and_no_traceback(filled: cas.Store, command: str, path: str):
+    done = run(command, f"cas://{filled.name}/{path}")
+    assert done.returncode in (1, 2)
+    assert done.stdout == ""
+    assert done.stderr.startswith("cas: ")
+    assert done.stderr.count("\n") == 1
+    assert "\x1b" not in done.stderr
+
+
 def test_stats_counts_logical_and_stored_bytes(filled: cas.Store):
     found = json.loads(run("stats", "--json", filled.name).stdout)
     assert found["total"]["logical"] == 200_022
@@ -105,7 +118,7 @@ def test_verify_still_says_so_the_second_time(filled: cas.Store):
     done = run("verify", "--json", filled.name)
     assert done.returncode == 20
     (problem,) = json.loads(done.stdout)["problems"]
-    assert problem["kind"] == "missing"
+    assert problem["kind"] == "damaged"
     assert sorted(problem["models"]) == [f"{RUN}/one/weights.bin", f"{RUN}/two/weights.bin"]
 
 

@@ -46,6 +46,13 @@ def test_a_mirror_holds_what_its_source_holds(source: ArtifactRoot, other: Store
     assert not verify(other).problems
 
 
+def test_a_mirror_shares_no_file_with_its_source(source: ArtifactRoot, other: Store) -> None:
+    """Else a careless writer who reaches one reaches both."""
+    mirrored(source, other)
+    blobs = [Path(store.name) / key for store in (source.store, other) for key, _ in store.blobs.listing()]
+    assert len({blob.stat().st_ino for blob in blobs}) == len(blobs) == 2
+
+
 def test_mirroring_again_writes_nothing(source: ArtifactRoot, other: Store) -> None:
     mirrored(source, other)
     before = sorted(other.backend.keys(""))
