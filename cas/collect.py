@@ -99,8 +99,7 @@ def execute(store: Store, made: Plan) -> Collected:
     # What was seen may not be durable yet: no deletion may outlive, in a power cut, what it was decided by.
     _sync(backend)
     _delete(backend, going)
-    sizes = made.delete.sizes | made.confirm.sizes | made.condemn.sizes
-    done.blobs, done.bytes = sum(not is_alias(key) for key in going), sum(sizes[key] for key in going)
+    done.blobs, done.bytes = sum(not is_alias(key) for key in going), sum(map(made.size, going))
     backend.delete(made.replaced)
     for root in made.emptied:
         History(backend, root).fold()

@@ -85,6 +85,10 @@ class Plan:
         """Whether readers had their time since then."""
         return self.grace <= 0 or self.now - since >= self.grace
 
+    def size(self, key: bytes) -> int:
+        """Of a key that is deleted, confirmed or condemned, in bytes."""
+        return next(batch.sizes[key] for batch in (self.delete, self.confirm, self.condemn) if key in batch.sizes)
+
     @property
     def blobs(self) -> int:
         """How many blobs go when this plan is executed."""
