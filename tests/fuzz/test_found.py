@@ -112,6 +112,12 @@ def test_a_header_of_more_tensors_than_any_model_has_is_not_parsed() -> None:
         read_header(io.BytesIO(data), "file", len(data))
 
 
+def test_a_header_larger_than_any_models_is_not_read() -> None:
+    data = (9 << 20).to_bytes(8, "little") + b"{}".ljust(9 << 20)
+    with pytest.raises(MalformedRecord, match="a header of 9437184 bytes"):
+        read_header(io.BytesIO(data), "file", len(data))
+
+
 def test_a_header_with_two_tensors_of_one_name_is_refused() -> None:
     tensor = b'"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}'
     header = b"{%s,%s}" % (tensor, tensor)

@@ -64,7 +64,7 @@ def test_a_forked_child_hashes_though_its_parents_threads_stay_behind() -> None:
     data = b"x" * (8 << 20)
 
     def digest() -> Digest:
-        hasher = Hasher(threads=4)
+        hasher = Hasher(threads=-1)  # all cores
         hasher.update(data)
         return hasher.digest()
 
