@@ -99,6 +99,15 @@ class Publisher:
             for directory in {each.final.parent for each in staged}:
                 self._make_safe(directory, removable=naming == "unique")
 
+    def settle(self, paths: Sequence[Path]) -> None:
+        """Make names durable that others gave to blobs: whoever did may be about to sync them, or have died before.
+        Their bytes are: those are synced before they are named."""
+        if len(paths) >= _BATCH:
+            sync_file_system(self._root)
+            return
+        for directory in {path.parent for path in paths}:
+            self._make_safe(directory, removable=True)
+
     def _make_safe(self, directory: Path, *, removable: bool) -> None:
         """Sync a directory, and those above it whose names may be unsafe, whoever made them: the process that
         did may have died before it synced them itself."""

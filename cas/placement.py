@@ -99,6 +99,9 @@ class Placement:
         anew = {pending.ingested.digest for pending in fresh}
         self._own.update(stored[digest] for digest in anew)
         self._store(fresh)
+        if self._local is not None:
+            # Seen is not durable: whoever stored these may still be about to sync their names, or died before it.
+            self._local.settle([key for digest, key in stored.items() if digest not in anew])
         entries = []
         for pending in all_pending:
             digests, digest, size = pending.ingested.digests, pending.ingested.digest, pending.ingested.size

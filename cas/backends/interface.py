@@ -163,6 +163,11 @@ class SupportsLocalFiles(Protocol):
         """
         ...
 
+    def settle(self, keys: Sequence[str]) -> None:
+        """Make sure that objects which :meth:`publish` made visible, in whatever process, stay so after a power
+        cut. Raises FileNotFoundError for one that is gone."""
+        ...
+
     def quarantine(self, key: str) -> None:
         """Move a damaged object out of its key, keeping the bytes. Gone already is no error."""
         ...

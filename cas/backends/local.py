@@ -118,6 +118,9 @@ class LocalBackend:
     def publish(self, staged: Sequence[tuple[Path, str]]) -> None:
         self._publisher.publish([Staged(temporary, self.path(key)) for temporary, key in staged], "unique")
 
+    def settle(self, keys: Sequence[str]) -> None:
+        self._publisher.settle([self.path(key) for key in keys])
+
     def quarantine(self, key: str) -> None:
         target = self.path(quarantine_key(key))
         make_directory(target.parent)

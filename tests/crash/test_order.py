@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.operations import BATCH, GARBAGE, NEW, OLD
+from cas.digest import digest_of
+from cas.keys import blobs_prefix
+from tests.crash.operations import BATCH, GARBAGE, NEW, OLD, WEIGHTS
 from tests.crash.tracing import SYSTEM_CALLS, Call, calls, copy_of, run_traced
 
 _WRITES = {"write", "copy_file_range", "ftruncate", "fchmod", "utimensat"}
@@ -114,6 +116,15 @@ def test_a_known_blob_is_pinned_before_the_condemned_lists_are_read(trace_of: Ca
     )
     assert trace.named("blobs") == []
     assert min(listed) < pinned < min(condemned) < max(condemned) < fragment
+
+
+def test_a_blob_that_was_there_is_durable_before_it_is_relied_on(trace_of: Callable[[str], Trace]) -> None:
+    """Whoever stored it may have died between its name and the sync of its name."""
+    trace = trace_of("known bytes")
+    (fragment,) = trace.named("manifests")
+    (blob,) = (trace.store / blobs_prefix(digest_of(WEIGHTS))).iterdir()
+    for directory in (blob.parent, *blob.parent.parents[:3]):
+        assert min(trace.synced(str(directory))) < fragment, directory
 
 
 def test_small_files_need_no_intent(trace_of: Callable[[str], Trace]) -> None:
