@@ -353,7 +353,7 @@ class CollectionContract(StoreFixtures):
     def test_much_is_listed_by_prefix(
         self, store: Store, root: ArtifactRoot, tree: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("cas.inventory._FEW", 0)
+        monkeypatch.setattr("cas.shards._FEW", 0)
         root.ingest_tree(tree)
         root.remove("model/weights/part-2")
         assert collected(store).blobs == 1
