@@ -10,8 +10,12 @@ from pathlib import Path
 
 from tests.powercut.flakey import Flakey
 
-MAKERS = {"ext4": ("mkfs.ext4", "-q", "-F", "-E", "nodiscard"), "xfs": ("mkfs.xfs", "-q", "-f", "-K")}
-_EAGER = {"ext4": "commit=1"}
+MAKERS = {
+    "ext4": ("mkfs.ext4", "-q", "-F", "-E", "nodiscard"),
+    "xfs": ("mkfs.xfs", "-q", "-f", "-K"),
+    "btrfs": ("mkfs.btrfs", "-q", "-f", "-K"),
+}
+_EAGER = {"ext4": "commit=1", "btrfs": "commit=1"}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 

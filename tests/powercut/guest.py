@@ -55,7 +55,7 @@ def outcomes(options: argparse.Namespace) -> Iterator[Outcome]:
         yield outcome
     for control in CONTROLS if options.controls else ():
         for number in range(_TRIES):
-            trial.begin(number)
+            trial.begin(number, control)
             outcome = trial.cut(number, control)
             yield outcome
             if outcome.problems:
@@ -68,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--cuts", type=int, default=50, help="how many (50)")
     parser.add_argument("--first", type=int, default=0, help="the number of the first, to repeat one (0)")
     parser.add_argument("--seed", type=int, help="what is logged, and when it is cut, follows from it (random)")
-    parser.add_argument("--fs", choices=("ext4", "xfs"), default="ext4", help="the file system (ext4)")
+    parser.add_argument("--fs", choices=("ext4", "xfs", "btrfs"), default="ext4", help="the file system (ext4)")
     parser.add_argument(
         "--no-controls", dest="controls", action="store_false", help="do not break the order of writes on purpose"
     )

@@ -20,7 +20,7 @@ from typing import BinaryIO, NamedTuple
 from tests.powercut.disk import MAKERS
 
 _KERNEL = "linux-image-cloud-amd64"
-_MODULES = ("virtio_pci", "virtio_blk", "dm-mod", "dm-flakey", "xfs")
+_MODULES = ("virtio_pci", "virtio_blk", "dm-mod", "dm-flakey", "xfs", "btrfs")
 _PACKAGES = ("blake3", "xxhash", "tenacity", "urllib3")
 _PROJECT = Path(__file__).parents[2]
 _LEFT_OUT = {"test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "site-packages"}

@@ -26,8 +26,8 @@ class Report:
         title = f"control, {CONTROLS[outcome.control]}" if outcome.control else "cut"
         found = f"{len(outcome.problems)} PROBLEMS" if outcome.problems else "all there"
         print(
-            f"{title} {outcome.number}: {outcome.acknowledged} log calls acknowledged ({outcome.files} files), {found};"
-            f" under way {outcome.whole} whole, {outcome.absent} absent; {outcome.seconds:.1f} s",
+            f"{title} {outcome.number}: {outcome.acknowledged} log calls acknowledged ({outcome.files} files), "
+            f"{found}; under way {outcome.whole} whole, {outcome.absent} absent; {outcome.seconds:.1f} s",
             flush=True,
         )
         for problem in outcome.problems[: 2 if outcome.control else _SHOWN]:

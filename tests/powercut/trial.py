@@ -31,9 +31,9 @@ class Trial:
     seed: int
     ledger: Ledger = field(default_factory=Ledger)
 
-    def begin(self, number: int) -> None:
-        """Start from an empty file system."""
-        self.disk.make(eager=random.Random(f"{self.seed} {number} eager").random() < 0.5)
+    def begin(self, number: int, control: str = "") -> None:
+        """Start from an empty file system. What a control leaves out, the kernel must not do by chance."""
+        self.disk.make(eager=not control and random.Random(f"{self.seed} {number} eager").random() < 0.5)
         self.ledger = Ledger()
 
     def cut(self, number: int, control: str = "") -> Outcome:

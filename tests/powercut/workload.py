@@ -9,6 +9,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import stat
 import threading
 from collections.abc import Callable
@@ -43,13 +44,14 @@ def run(pipe: int, store: Path, seed: str, control: str) -> None:
             cas.Store.create(store)
     other = cas.Store.create(_OTHER)
     workers = [
-        threading.Thread(target=_Worker(f"w{number}", cas.Store.open(store), other, say, seed, control).run)
+        _Worker(f"w{number}", cas.Store.open(store), other=other, speaker=say, seed=seed, control=control)
         for number in range(_WORKERS)
     ]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    threads = [threading.Thread(target=worker.run) for worker in workers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     os._exit(0)
 
 
@@ -100,7 +102,7 @@ class _Announced:
 
 class _Worker:
     def __init__(
-        self, name: str, store: cas.Store, other: cas.Store, speaker: _Speaker, seed: str, control: str
+        self, name: str, store: cas.Store, *, other: cas.Store, speaker: _Speaker, seed: str, control: str
     ) -> None:
         self._name = name
         self._store = store
@@ -114,6 +116,7 @@ class _Worker:
             self._replace: 3,
             self._remove: 1,
             self._large: 4,
+            self._orphan: 2,
             self._tree: 3,
             self._batch: 1,
             self._persist: 2,
@@ -154,6 +157,19 @@ class _Worker:
         source = self._source({"weights": data}, call) / "weights"
         root = self._root(call)
         with self._log("large", {f"{root}:weights": said(data)}):
+            self._store.artifact_root(root).ingest_file(source, "weights")
+
+    def _orphan(self, call: str) -> None:
+        """Of a blob that was named by a process that was killed before it synced the name."""
+        data = self._random.randbytes(self._random.randrange(20_000, 200_000))
+        source, root = self._source({"weights": data}, call) / "weights", self._root(call)
+        child = os.fork()
+        if child == 0:
+            cas.atomic.Publisher._make_safe = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
+            cas.Store.open(self._store.name).artifact_root(f"killed/{root}").ingest_file(source, "weights")
+            os._exit(0)
+        os.waitpid(child, 0)
+        with self._log("orphan", {f"{root}:weights": said(data)}):
             self._store.artifact_root(root).ingest_file(source, "weights")
 
     def _tree(self, call: str) -> None:
