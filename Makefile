@@ -6,7 +6,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test check bench soak format system clean
+.PHONY: help setup demo test check bench soak powercut format system clean
 help:            ## what can be made
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
 
@@ -35,6 +35,9 @@ bench: $(READY)  ## speed and space against MLflow, DVC and cp; SIZE=2GB ROUNDS=
 
 soak: $(READY)   ## random histories with kills, on a disk and in a bucket; MINUTES=10 or HISTORIES=1000, SEED=1
 	$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(HISTORIES),--histories $(HISTORIES)) $(if $(SEED),--seed $(SEED))
+
+powercut: $(READY) ## power cuts in a virtual machine (needs QEMU; root to make the image); CUTS=50 SEED=1
+	$(BIN)/python -m tests.powercut $(if $(CUTS),--cuts $(CUTS)) $(if $(SEED),--seed $(SEED))
 
 format: $(READY) ## rewrite the code as the formatter wants it
 	$(BIN)/ruff check --fix .
