@@ -75,19 +75,26 @@ class LocalBackend:
         return (key for key, _ in self._files(prefix))
 
     def _files(self, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-        directory = self.root / prefix
-        check_way(str(self.root), str(directory))
+        names = self._names(prefix)
+        if names:  # most of what is asked for is not there
+            check_way(str(self.root), str(self.root / prefix))
+        return self._below(prefix, names)
+
+    def _below(self, prefix: str, names: Iterable[os.DirEntry[str]]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        for entry in names:
+            if entry.is_dir(follow_symlinks=False):
+                below = f"{prefix}{entry.name}/"
+                yield from self._below(below, self._names(below))
+            elif entry.is_file(follow_symlinks=False):
+                yield prefix + entry.name, entry
+
+    def _names(self, prefix: str) -> Sequence[os.DirEntry[str]]:
         try:
             # All names first: a directory that changes during a slow walk would be listed half old, half new.
             # NFS keeps a deleted file that is still open under such a name.
-            names = [entry for entry in os.scandir(directory) if not entry.name.startswith(".nfs")]
+            return [entry for entry in os.scandir(self.root / prefix) if not entry.name.startswith(".nfs")]
         except (FileNotFoundError, NotADirectoryError):
-            return
-        for entry in names:
-            if entry.is_dir(follow_symlinks=False):
-                yield from self._files(f"{prefix}{entry.name}/")
-            elif entry.is_file(follow_symlinks=False):
-                yield prefix + entry.name, entry
+            return ()
 
     def put(self, key: str, parts: Iterable[bytes], *, create: bool, size: int = 0) -> None:  # noqa: ARG002
         temporary = self.scratch.file()

@@ -11,8 +11,8 @@ NUMBERS = [-1, 0, 1, 255, 2**31, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 
 TEXTS = [
     "", ".", "..", "../../secret", "/etc/passwd", "a/../../b", "a//b", "%2e%2e/%2e%2e", "a\\b", "\0", "a\nb",
     "\x1b[2J", "\x7f", "\x9b", "\ud800", "\u202egpj", "é", "e\u0301", "ﬁ", "Ⅷ", "\uff0e\uff0e\uff0f",
-    "\u2024\u2024/", "İ", "ß", "x" * 256, "é" * 128, "/".join("d" * 1600), "~", "*", "#", "?", "[/red]", "[", "//[", "{}",
-    "%s", "${HOME}", "NaN", "null", "con", "cas.json", "blobs", "@", "hf://models/o/n@" + "c" * 40 + "/f",
+    "\u2024\u2024/", "İ", "ß", "x" * 256, "é" * 128, "/".join("d" * 1600), "~", "*", "#", "?", "[/red]", "[", "//[",
+    "{}", "%s", "${HOME}", "NaN", "null", "con", "cas.json", "blobs", "@", "hf://models/o/n@" + "c" * 40 + "/f",
     "file:///etc/passwd", "blake3:" + "0" * 64,
 ]  # fmt: skip
 BYTES = [text.encode("utf-8", "surrogatepass") for text in TEXTS] + [
