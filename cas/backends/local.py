@@ -33,9 +33,9 @@ class LocalBackend:
 
     def path(self, key: str) -> Path:
         """Where the bytes of a key are. Raises :class:`cas.errors.Damaged` if a link lies on the way."""
-        path = self.root / key
-        check_way(str(self.root), str(path.parent))
-        return path
+        root = self.name
+        check_way(root, f"{root}/{key}".rpartition("/")[0])
+        return self.root / key
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         with os.fdopen(self._open(key), "rb", buffering=0) as file:
@@ -77,7 +77,7 @@ class LocalBackend:
     def _files(self, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
         names = self._names(prefix)
         if names:  # most of what is asked for is not there
-            check_way(str(self.root), str(self.root / prefix))
+            check_way(self.name, f"{self.name}/{prefix}".rstrip("/"))
         return self._below(prefix, names)
 
     def _below(self, prefix: str, names: Iterable[os.DirEntry[str]]) -> Iterator[tuple[str, os.DirEntry[str]]]:
