@@ -16,11 +16,15 @@ from cas.errors import Damaged
 
 def check_way(root: str, directory: str) -> None:
     """Raise :class:`Damaged` if ``directory``, or one between it and ``root``, is a link. ``root`` may be."""
-    while len(directory) > len(root):
-        with suppress(FileNotFoundError, NotADirectoryError):
-            if stat.S_ISLNK(os.lstat(directory).st_mode):
-                raise Damaged(f"{directory} is a link, which no store has; somebody put it there. Remove it")
-        directory = os.path.dirname(directory)
+    end = len(directory)
+    while end > len(root):  # strings and no pathlib: this is done for every blob
+        try:
+            is_link = stat.S_ISLNK(os.lstat(directory[:end]).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            is_link = False
+        if is_link:
+            raise Damaged(f"{directory[:end]} is a link, which no store has; somebody put it there. Remove it")
+        end = directory.rfind("/", 0, end)
 
 
 def make_own(path: Path) -> None:

@@ -34,9 +34,9 @@ class LocalBackend:
 
     def path(self, key: str) -> Path:
         """Where the bytes of a key are. Raises :class:`cas.errors.Damaged` if a link lies on the way."""
-        path = self.root / key
-        check_way(str(self.root), str(path.parent))
-        return path
+        root = self.name
+        check_way(root, f"{root}/{key}".rpartition("/")[0])
+        return self.root / key
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         with os.fdopen(self._open(key), "rb", buffering=0) as file:
@@ -76,19 +76,26 @@ class LocalBackend:
         return (key for key, _ in self._files(prefix))
 
     def _files(self, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-        directory = self.root / prefix
-        check_way(str(self.root), str(directory))
+        names = self._names(prefix)
+        if names:  # most of what is asked for is not there
+            check_way(self.name, f"{self.name}/{prefix}".rstrip("/"))
+        return self._below(prefix, names)
+
+    def _below(self, prefix: str, names: Iterable[os.DirEntry[str]]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        for entry in names:
+            if entry.is_dir(follow_symlinks=False):
+                below = f"{prefix}{entry.name}/"
+                yield from self._below(below, self._names(below))
+            elif entry.is_file(follow_symlinks=False):
+                yield prefix + entry.name, entry
+
+    def _names(self, prefix: str) -> Sequence[os.DirEntry[str]]:
         try:
             # All names first: a directory that changes during a slow walk would be listed half old, half new.
             # NFS keeps a deleted file that is still open under such a name.
-            names = [entry for entry in os.scandir(directory) if not entry.name.startswith(".nfs")]
+            return [entry for entry in os.scandir(self.root / prefix) if not entry.name.startswith(".nfs")]
         except (FileNotFoundError, NotADirectoryError):
-            return
-        for entry in names:
-            if entry.is_dir(follow_symlinks=False):
-                yield from self._files(f"{prefix}{entry.name}/")
-            elif entry.is_file(follow_symlinks=False):
-                yield prefix + entry.name, entry
+            return ()
 
     def put(self, key: str, parts: Iterable[bytes], *, create: bool, size: int = 0) -> None:  # noqa: ARG002
         temporary = self.scratch.file()
