@@ -17,10 +17,11 @@ from cas import pointer
 from cas.backends import MemoryBackend
 from cas.bundle import create, take
 from cas.cache import Cache
+from cas.condemned import CondemnedList, condemned_key
 from cas.digest import digest_of
 from cas.errors import CasError, MalformedRecord, UnsupportedFormat
 from cas.fragment import Fragment, Record, encode
-from cas.intent import Intent, condemned_keys
+from cas.intent import Intent
 from cas.keys import blob_key, fragment_key, intent_key
 from cas.manifest import Entry
 from cas.settings import Settings
@@ -127,7 +128,7 @@ def settings_intents_and_condemned_lists(directory: Path) -> Example:
             elif kind == "intent":
                 Intent.decode(intent_key(name), data)
             else:
-                condemned_keys("condemned/x.json", data)
+                CondemnedList.decode(condemned_key(new_ulid()), data)
         except (MalformedRecord, UnsupportedFormat):
             pass
         if kind == "settings" or random.random() > 0.1:
