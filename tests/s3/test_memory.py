@@ -46,7 +46,7 @@ def growth(uri: str, directory: Path, what: str) -> int:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("count", "size"), [(160, 8 * MB), (250, 4 * MB)])
+@pytest.mark.parametrize(("count", "size"), [(60, 8 * MB), (100, 4 * MB)])
 def test_many_files_of_middle_size(store: Store, tmp_path: Path, count: int, size: int) -> None:
     directory = tmp_path / "files"
     directory.mkdir()
