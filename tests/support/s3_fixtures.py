@@ -34,6 +34,8 @@ def s3_environment(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
 
 
 @pytest.fixture
-def bucket(s3_environment: S3Server) -> str:
+def bucket(s3_environment: S3Server) -> Iterator[str]:
     """A new bucket on the server that this process's settings name."""
-    return s3_environment.make_bucket(f"test-{uuid.uuid4().hex[:16]}")
+    name = s3_environment.make_bucket(f"test-{uuid.uuid4().hex[:16]}")
+    yield name
+    s3_environment.empty(name)  # the server keeps all in memory

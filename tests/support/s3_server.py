@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -138,17 +139,29 @@ class S3Server:
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def make_bucket(self, name: str) -> str:
+        self._client().create_bucket(Bucket=name)
+        return name
+
+    def empty(self, bucket: str) -> None:
+        """Remove a bucket's objects and unfinished uploads."""
+        client = self._client()
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+            for entry in page.get("Contents", []):
+                client.delete_object(Bucket=bucket, Key=entry["Key"])
+        for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket):
+            for upload in page.get("Uploads", []):
+                client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+
+    def _client(self) -> Any:
         import botocore.session
 
-        client = botocore.session.Session().create_client(
+        return botocore.session.Session().create_client(
             "s3",
             endpoint_url=self.endpoint,
             aws_access_key_id=ACCESS_KEY,
             aws_secret_access_key=SECRET_KEY,
             region_name="us-east-1",
         )
-        client.create_bucket(Bucket=name)
-        return name
 
     def make_key(self) -> tuple[str, str]:
         """Another access key and secret key of the same user."""
