@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from tests.powercut.disk import MAKERS
+from tests.support.origin import METADATA
 
 _KERNEL = "linux-image-cloud-amd64"
 _MODULES = ("virtio_pci", "virtio_blk", "dm-mod", "dm-flakey", "xfs", "btrfs")
@@ -30,7 +31,6 @@ sys.path[:0] = ["/project", "/packages"]
 from tests.powercut.guest import main
 main(sys.argv[1:])
 """
-_ENTRY_POINTS = "[cas.sources]\nmemory = tests.powercut.origin:MemorySource\n"
 
 
 class Image(NamedTuple):
@@ -98,11 +98,9 @@ def _in_order(modules: dict[str, Path]) -> Iterable[Path]:
 
 
 def _texts() -> dict[str, bytes]:
-    information = "packages/powercut-1.dist-info"
     return {
         "init": _INIT.format(python=os.path.realpath(sys.executable)).encode(),
-        f"{information}/METADATA": b"Metadata-Version: 2.1\nName: powercut\nVersion: 1\n",
-        f"{information}/entry_points.txt": _ENTRY_POINTS.encode(),
+        **{f"packages/{path}": text.encode() for path, text in METADATA.items()},
         "etc/mke2fs.conf": Path("/etc/mke2fs.conf").read_bytes(),
     }
 
@@ -122,7 +120,8 @@ def _files(kernel: Path) -> Iterator[tuple[str, Path]]:
         yield from _below(Path(found.submodule_search_locations[0]), f"packages/{package}")
     yield from _below(_PROJECT / "cas", "project/cas")
     yield from _below(_PROJECT / "tests" / "powercut", "project/tests/powercut")
-    yield "project/tests/__init__.py", _PROJECT / "tests" / "__init__.py"
+    for path in ("__init__.py", "support/__init__.py", "support/origin.py"):
+        yield f"project/tests/{path}", _PROJECT / "tests" / path
 
 
 def _makers() -> Iterator[str]:

@@ -21,8 +21,8 @@ import cas.atomic
 import cas.mirror
 import cas.references
 from cas.digest import Hasher, digest_of
-from tests.powercut import origin
 from tests.powercut.ledger import STORE
+from tests.support import origin
 
 SHARED = "shared/models/m-0/artifacts"
 REFERENCE = "reference"
@@ -36,9 +36,9 @@ def run(pipe: int, store: Path, seed: str, control: str) -> None:
     """In a process of its own, until it is killed or has done its calls; never returns."""
     sabotage(control)
     say = _Speaker(pipe)
-    for each in (_SOURCES, _OTHER, origin.DIRECTORY):
+    for each in (_SOURCES, _OTHER, origin.directory()):
         shutil.rmtree(each, ignore_errors=True)
-    origin.DIRECTORY.mkdir()
+    origin.directory().mkdir()
     if not (store / "cas.json").exists():
         with say.call("store", "create", STORE):
             cas.Store.create(store)
@@ -195,7 +195,7 @@ class _Worker:
         root = self._store.artifact_root(self._root(call))
         files = {f"{name}.safetensors": self._random.randbytes(self._random.randrange(300_000)) for name in "ab"}
         for name, data in files.items():
-            (origin.DIRECTORY / f"{self._name}-{call}-{name}").write_bytes(data)
+            (origin.directory() / f"{self._name}-{call}-{name}").write_bytes(data)
         with (
             self._log("reference", {f"{root.path}:{name}": REFERENCE for name in files}),
             root.log_call(files) as writer,

@@ -16,7 +16,7 @@ from cas import collect as collection
 from cas.condemned import CondemnedList
 from cas.keys import BLOBS, CONDEMNED, INTENTS, QUARANTINE, parse_blob_key
 from cas.verify import verify
-from tests.soak.worker import CONTENTS, Journal, place, settled, work
+from tests.soak.worker import CONTENTS, Journal, make_origin, place, settled, work
 
 WORKERS, ROUNDS, OPERATIONS = 3, 3, 60
 _LONG = 4 * collection.GRACE  # by then, every lease has ended
@@ -35,6 +35,7 @@ class Told:
 def run(store_uri: str, directory: Path, seed: int) -> Told:
     """Make a store at ``store_uri``, and live through one history in it."""
     chance, told = random.Random(seed), Told()
+    make_origin(directory)
     store, supply = Store.create(store_uri), Store.create(directory / "supply")
     for number in range(WORKERS):
         root = supply.artifact_root(place(number))
@@ -84,11 +85,14 @@ def _looked_at(store: Store, directory: Path) -> list[str]:
     faults += [f"{problem.kind}: {problem.key} of {problem.models}" for problem in verify(store).problems]
     backend = store.backend
     faults += [f"left over: {key}" for prefix in (INTENTS, QUARANTINE) for key in backend.keys(prefix)]
-    stored = {key for key in backend.keys(BLOBS) if parse_blob_key(key)[2] is None}
+    stored = set(backend.keys(BLOBS))
+    aliases = {key for key in stored if parse_blob_key(key)[2] is not None}
     for key in backend.keys(CONDEMNED):
         # What was relied on before it was condemned stays, and so does the list that warns of it.
         if stored.isdisjoint(CondemnedList.decode(key, backend.read(key)).keys):
             faults.append(f"left over: {key}")
     needed = {entry.blob for root in store.artifact_roots() for entry in root.manifest() if entry.blob}
-    faults += [f"left over: {key}" for key in stored - needed]
+    faults += [f"left over: {key}" for key in stored - aliases - needed]
+    digests = {parse_blob_key(key)[0] for key in needed}
+    faults += [f"left over: {key}" for key in aliases if parse_blob_key(key)[2] not in digests]
     return faults

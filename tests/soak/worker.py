@@ -1,5 +1,5 @@
-"""One process of a history: it logs, removes, mirrors, folds, collects, verifies and reads at random, until it is
-killed or has done its share.
+"""One process of a history: it logs, refers, persists, removes, mirrors, folds, collects, verifies and reads at
+random, until it is killed or has done its share.
 
 Each worker alone writes to one artifact root, so it knows what has to be in it; blobs are everybody's. Before an
 operation it writes down what the root will hold, and after it that this is so: whoever comes after a kill finds
@@ -11,21 +11,27 @@ from __future__ import annotations
 import json
 import os
 import random
+import sys
 import time
 from pathlib import Path
 
 from cas import ArtifactRoot, Store
 from cas import collect as collection
-from cas.digest import digest_of
+from cas.digest import Digest, Hasher
 from cas.errors import CasError, IntentAborted
+from cas.manifest import Entry
 from cas.mirror import mirror
+from cas.references import persist
 from cas.verify import verify
+from tests.support.origin import METADATA, SCHEME
 
 State = dict[str, str]
-"""Digests by path."""
+"""Digests by path; of a reference, also that its bytes may be at their origin only."""
 
 CONTENTS = [bytes([number]) * size for number, size in enumerate((10, 5_000, 20_000, 40_000, 90_000, 300_000))]
 _PATHS = ("a", "b", "model/c", "model/d")
+_REFERRED = ("persisted/e", "persisted/f")
+_AT_ORIGIN = " at its origin"
 
 
 def place(number: int) -> str:
@@ -61,15 +67,43 @@ class Journal:
 
 def digests(root: ArtifactRoot) -> State:
     """What an artifact root says it holds."""
-    return {entry.path: str(entry.digest) for entry in root.manifest()}
+    return {entry.path: str(entry.digest) + _AT_ORIGIN * _is_reference(entry) for entry in root.manifest()}
+
+
+def _is_reference(entry: Entry) -> bool:
+    return entry.blob is None and entry.inline is None
+
+
+def make_origin(directory: Path) -> None:
+    """What references refer to, and that `cas` finds it."""
+    (directory / "origin").mkdir()
+    for number, data in enumerate(CONTENTS):
+        (directory / "origin" / str(number)).write_bytes(data)
+    for path, text in METADATA.items():
+        (directory / "packages" / path).parent.mkdir(parents=True, exist_ok=True)
+        (directory / "packages" / path).write_text(text)
+
+
+def use_origin(directory: Path) -> None:
+    """In this process."""
+    os.environ["CAS_TEST_ORIGIN"] = str(directory / "origin")
+    sys.path.insert(0, str(directory / "packages"))
 
 
 def settled(root: ArtifactRoot, journal: Journal) -> State:
     """What a root holds after a kill: as before the operation that was going on, or as after it."""
     found = digests(root)
-    if found not in (journal.before, journal.after):
-        raise AssertionError(f"{root!r} holds {found}; it should be {journal.before} or {journal.after}")
-    return found
+    for state in (journal.before, journal.after):
+        if state is not None and _is_as(found, state):
+            return state
+    raise AssertionError(f"{root!r} holds {found}; it should be {journal.before} or {journal.after}")
+
+
+def _is_as(found: State, state: State) -> bool:
+    """A reference whose bytes are in the store because another has them is as good."""
+    return found.keys() == state.keys() and all(
+        state[path] in (digest, digest + _AT_ORIGIN) for path, digest in found.items()
+    )
 
 
 def work(
@@ -84,6 +118,7 @@ def work(
 ) -> None:
     """The whole life of a process, in an ``environment`` that may be younger than the server that forked it."""
     os.environ.update(environment)
+    use_origin(directory)
     chance = random.Random(seed)
     opened = Store.open(store)
     if opened.blobs.local is None:
@@ -100,22 +135,21 @@ def work(
 
 
 def _one(store: Store, supply: Store, root: ArtifactRoot, journal: Journal, chance: random.Random) -> None:
-    state = dict(journal.before)
     what = chance.choices(
-        ("log", "remove", "mirror", "fold", "collect", "read", "verify"), weights=(40, 15, 5, 5, 15, 15, 5)
+        ("log", "refer", "persist", "remove", "mirror", "fold", "collect", "read", "verify"),
+        weights=(35, 8, 8, 15, 5, 5, 15, 15, 5),
     )[0]
+    state = dict(journal.before)
     if what == "log":
-        new = {path: chance.choice(CONTENTS) for path in chance.sample(_PATHS, chance.randrange(1, 4))}
-        state |= {path: str(digest_of(data)) for path, data in new.items()}
+        _log(root, state, journal, chance)
+    elif what == "refer":
+        _refer(root, state, journal, chance)
+    elif what == "persist":
+        state = {path: digest.removesuffix(_AT_ORIGIN) for path, digest in state.items()}
         journal.begin(state)
-        with root.log_call(new) as writer:
-            for path, data in new.items():
-                writer.put_bytes(path, data)
-                if chance.random() < 0.2:
-                    writer.hold()
-            writer.commit()
+        persist(root)
         journal.done(state)
-    elif what == "remove" and (mine := sorted(state.keys() & set(_PATHS))):
+    elif what == "remove" and (mine := sorted(state.keys() & {*_PATHS, *_REFERRED})):
         path = chance.choice(mine)
         del state[path]
         journal.begin(state)
@@ -138,12 +172,43 @@ def _one(store: Store, supply: Store, root: ArtifactRoot, journal: Journal, chan
         _read(root, state)
 
 
+def _log(root: ArtifactRoot, state: State, journal: Journal, chance: random.Random) -> None:
+    new = {path: chance.choice(CONTENTS) for path in chance.sample(_PATHS, chance.randrange(1, 4))}
+    state |= {path: str(_digest(data)) for path, data in new.items()}
+    journal.begin(state)
+    with root.log_call(new) as writer:
+        for path, data in new.items():
+            writer.put_bytes(path, data)
+            if chance.random() < 0.2:
+                writer.hold()
+        writer.commit()
+    journal.done(state)
+
+
+def _refer(root: ArtifactRoot, state: State, journal: Journal, chance: random.Random) -> None:
+    new = {path: chance.randrange(len(CONTENTS)) for path in _REFERRED}
+    known = {path: _digest(CONTENTS[number], "sha256") for path, number in new.items()}
+    state |= {path: str(digest) + _AT_ORIGIN for path, digest in known.items()}
+    journal.begin(state)
+    with root.log_call(new) as writer:
+        for path, number in new.items():
+            writer.put_known(path, known[path], len(CONTENTS[number]), f"{SCHEME}://{number}")
+        writer.commit()
+    journal.done(state)
+
+
 def _read(root: ArtifactRoot, state: State) -> None:
     """Everything that was acknowledged is there, with its bytes."""
-    assert digests(root) == state
+    assert _is_as(digests(root), state), (digests(root), state)
     for entry in root.manifest():
         with root.open_entry(entry) as file:
-            assert str(digest_of(file.read())) == state[entry.path], entry
+            assert _digest(file.read(), entry.digest.algorithm) == entry.digest, entry
+
+
+def _digest(data: bytes, algorithm: str = "blake3") -> Digest:
+    hasher = Hasher((algorithm,))
+    hasher.update(data)
+    return hasher.digest(algorithm)
 
 
 def _expect_sound(store: Store) -> None:

@@ -7,6 +7,7 @@ python -m tests.support.s3_server stop DIR                                      
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import signal
@@ -162,6 +163,14 @@ class S3Server:
             aws_secret_access_key=SECRET_KEY,
             region_name="us-east-1",
         )
+
+    def requests(self) -> int:
+        """How many it has answered since it was started, by its own count."""
+        (socket_,) = (self._directory / "run").glob("client.rgw.*.asok")
+        command = ["ceph", "--admin-daemon", str(socket_), "perf", "dump", "rgw"]
+        environment = {**os.environ, "CEPH_CONF": str(self._conf)}
+        said = subprocess.run(command, env=environment, capture_output=True, check=True).stdout
+        return int(json.loads(said)["rgw"]["req"])
 
     def make_key(self) -> tuple[str, str]:
         """Another access key and secret key of the same user."""

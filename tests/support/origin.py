@@ -1,7 +1,11 @@
-"""A source on the machine's memory disk: `memory://<file>`, which no power cut reaches."""
+"""A source that is a directory, for processes that have no Hub: `directory://<file>`.
+
+It is found as any source is, by an entry point: :data:`METADATA` is what has to be on the path of Python.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,11 +16,19 @@ from cas.errors import OriginGone
 from cas.sources import OriginStatus, RemoteFile, Snapshot
 from cas.supply import Quiet
 
-DIRECTORY = Path("/tmp/origin")
-SCHEME = "memory"
+SCHEME = "directory"
+METADATA = {
+    "origin-1.dist-info/METADATA": "Metadata-Version: 2.1\nName: origin\nVersion: 1\n",
+    "origin-1.dist-info/entry_points.txt": f"[cas.sources]\n{SCHEME} = {__name__}:DirectorySource\n",
+}
 
 
-class MemorySource:
+def directory() -> Path:
+    """Where the files are."""
+    return Path(os.environ.get("CAS_TEST_ORIGIN", "/tmp/origin"))
+
+
+class DirectorySource:
     """Implements :class:`cas.sources.Source`, as far as persisting asks for it."""
 
     def snapshot(self, name: str, revision: str | None = None) -> Snapshot:
@@ -26,7 +38,7 @@ class MemorySource:
         return _file(file.origin).read_bytes()
 
     def open(self, origin: str, digest: Digest, size: int) -> RangedRemote:
-        return RangedRemote(LocalBackend(DIRECTORY), _file(origin).name, origin)
+        return RangedRemote(LocalBackend(directory()), _file(origin).name, origin)
 
     def local_copies(self, origin: str, digest: Digest) -> Sequence[Path]:
         """None, so that everything is streamed."""
@@ -40,4 +52,4 @@ class MemorySource:
 
 
 def _file(origin: str) -> Path:
-    return DIRECTORY / origin.removeprefix(f"{SCHEME}://")
+    return directory() / origin.removeprefix(f"{SCHEME}://")
