@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from cas import ArtifactRoot, Store
+from cas import ArtifactRoot, Store, collect
 from cas.atomic import SEAL_NS
 from cas.backends import MemoryBackend
+from cas.digest import digest_of
 from cas.errors import InvalidInput, PathNotFound
-from cas.fetch import How
+from cas.fetch import Fetcher, FetchReport, How
 from cas.mirror import MirrorReport, mirror
 from cas.testing.fixtures import contents
 from cas.verify import verify
@@ -175,6 +177,32 @@ def test_a_reference_stays_one(store: Store, other: Store) -> None:
     mirrored(root, other)
     assert other.artifact_root(RUN).entry("reference").origin == origin
     assert other.artifact_root(RUN).entry("reference").blob is None
+
+
+def test_what_a_collector_takes_meanwhile_is_brought_after_all(
+    source: ArtifactRoot, other: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bytes were there, needed by nobody, when the mirror looked; an origin is no substitute for them."""
+    old = other.artifact_root("7/old/artifacts")
+    old.ingest_bytes(LARGE, "weights")
+    old.remove("weights")
+    with source.log_call() as writer:
+        writer.put_known("model/weights", digest_of(LARGE), len(LARGE), f"hf://models/o/n@{'0' * 40}/weights")
+        writer.commit()
+    fetch, collected = Fetcher.fetch, []
+
+    def fetch_and_collect(self: Fetcher, *arguments: Any) -> FetchReport:
+        report = fetch(self, *arguments)
+        if not collected:
+            collected.append(collect.execute(other, collect.plan(other, grace=0)))
+        return report
+
+    monkeypatch.setattr(Fetcher, "fetch", fetch_and_collect)
+    mirrored(source, other)
+    assert collected[0].blobs == 1
+    entry = other.artifact_root(RUN).entry("model/weights")
+    assert entry.blob is not None
+    assert contents(other.artifact_root(RUN))["model/weights"] == LARGE
 
 
 def test_a_mirror_that_records_sha256_computes_it(source: ArtifactRoot, tmp_path: Path) -> None:
