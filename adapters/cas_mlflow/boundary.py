@@ -27,6 +27,7 @@ def mlflow_errors() -> Iterator[None]:
     """
     from cas.errors import (
         CasError,
+        DestinationExists,
         InvalidInput,
         NotFound,
         OriginGated,
@@ -46,7 +47,7 @@ def mlflow_errors() -> Iterator[None]:
         ) from error
     except NotFound as error:
         raise MlflowException(f"No such artifact: {error}", RESOURCE_DOES_NOT_EXIST) from error
-    except (InvalidInput, PathConflict) as error:
+    except (InvalidInput, PathConflict, DestinationExists) as error:
         raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from error
     except (PointerRefused, OriginGated, StoreRefused) as error:
         raise MlflowException(str(error), PERMISSION_DENIED) from error

@@ -75,6 +75,19 @@ def test_a_path_is_not_a_file_and_a_directory_at_once(
     assert every_file(repository) == [there]
 
 
+def test_a_directory_of_the_users_is_not_replaced_by_a_file(
+    repository: CasArtifactRepository, tmp_path: Path
+) -> None:
+    log_tree(repository, {"weights": b"a file"})
+    mine = tmp_path / "destination" / "weights" / "mine"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    with pytest.raises(MlflowException, match="weights is a directory") as caught:
+        repository.download_artifacts("", str(tmp_path / "destination"))
+    assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
+    assert mine.read_bytes() == b"mine"
+
+
 def test_a_directory_has_no_local_path(repository: CasArtifactRepository) -> None:
     log_tree(repository, MODEL)
     for path in ("", "model", "model/"):
