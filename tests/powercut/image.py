@@ -20,6 +20,7 @@ from typing import BinaryIO, NamedTuple
 from tests.powercut.disk import MAKERS
 from tests.support.origin import METADATA
 
+INSTALL = "apt-get install qemu-system-x86 e2fsprogs xfsprogs btrfs-progs"
 _KERNEL = "linux-image-cloud-amd64"
 _MODULES = ("virtio_pci", "virtio_blk", "dm-mod", "dm-flakey", "xfs", "btrfs")
 _PACKAGES = ("blake3", "xxhash", "tenacity", "urllib3")
@@ -128,7 +129,7 @@ def _makers() -> Iterator[str]:
     for program, *_ in MAKERS.values():
         found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
         if found is None:
-            sys.exit(f"powercut: {program} is not installed; as root: make system")
+            sys.exit(f"powercut: {program} is not installed; as root: {INSTALL}")
         yield found
 
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.powercut.image import Image
+from tests.powercut.image import INSTALL, Image
 
 _DISK = 512 << 20
 _MEMORY = "768M"
@@ -19,7 +19,7 @@ def run(image: Image, directory: Path, arguments: Sequence[str], timeout: float)
     """What the machine says, line by line, until it is off. Its console goes to a file in ``directory``."""
     program = shutil.which("qemu-system-x86_64")
     if program is None:
-        sys.exit("powercut: qemu-system-x86_64 is not installed; as root: make system")
+        sys.exit(f"powercut: qemu-system-x86_64 is not installed; as root: {INSTALL}")
     disk = directory / "disk"
     with disk.open("wb") as file:
         file.truncate(_DISK)
