@@ -17,6 +17,7 @@ from cas.backends.obstore import ObstoreBackend
 from cas.testing import BackendContract, CollectionContract, StoreContract
 from cas.testing.fixtures import StoreFixtures
 from cas.ulid import new_ulid
+from tests.support.s3_fixtures import new_store
 
 OPENERS = {"obstore": ObstoreBackend, "fsspec": fsspec_bucket}
 
@@ -58,11 +59,11 @@ class StoreOnS3(StoreFixtures):
     def store(self, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
         monkeypatch.setenv("CAS_CACHE", str(tmp_path / "cache"))
         monkeypatch.setenv("CAS_CLIENT", self.client)
-        return Store.create(f"cas-s3://{bucket}/a/store")
+        return new_store(f"cas-s3://{bucket}/a/store")
 
     @pytest.fixture
     def aliasing_store(self, bucket: str, store: Store) -> Store:
-        return Store.create(f"cas-s3://{bucket}/aliasing", aliases=("sha256",))
+        return new_store(f"cas-s3://{bucket}/aliasing", aliases=("sha256",))
 
     def again(self, store: Store) -> Store:
         return Store.open(store.uri)

@@ -9,6 +9,7 @@ import pytest
 
 from cas import Store
 from tests.support.s3_faults import FaultProxy
+from tests.support.s3_fixtures import new_store
 from tests.support.s3_server import S3Server
 
 MB = 1 << 20
@@ -38,7 +39,7 @@ def uri(bucket: str) -> str:
 @pytest.fixture
 def store(uri: str, client: str, proxy: FaultProxy) -> Store:
     """A new store behind the proxy, with patience for a fault or two."""
-    return Store.create(uri)
+    return new_store(uri)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from cas.backends.s3 import S3
 from cas.errors import StoreRefused
 from cas.verify import verify
 from tests.support.s3_faults import Exchange, FaultProxy
+from tests.support.s3_fixtures import new_store
 from tests.support.s3_server import ACCESS_KEY, SECRET_KEY, S3Server
 
 from .conftest import MB, PLACE
@@ -133,7 +134,7 @@ def desk(tmp_path: Path, s3: S3Server, proxy: FaultProxy, monkeypatch: pytest.Mo
 @pytest.fixture
 def store(desk: Desk, uri: str, client: str, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.setenv("CAS_PATIENCE", "10")
-    return Store.create(uri)
+    return new_store(uri)
 
 
 @pytest.fixture

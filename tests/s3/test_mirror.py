@@ -13,6 +13,7 @@ from cas.mirror import mirror
 from cas.testing.fixtures import contents
 from cas.verify import verify
 from tests.support.s3_faults import Exchange, FaultProxy
+from tests.support.s3_fixtures import new_store
 from tests.support.s3_server import S3Server
 
 from .conftest import MB, PLACE
@@ -29,7 +30,7 @@ def root(store: Store, large: Path) -> ArtifactRoot:
 
 @pytest.fixture
 def target(s3: S3Server, store: Store, bucket: str) -> Store:
-    return Store.create(f"cas-s3://{s3.make_bucket(f'{bucket}-to')}/copy")
+    return new_store(f"cas-s3://{s3.make_bucket(f'{bucket}-to')}/copy")
 
 
 def passed(proxy: FaultProxy) -> int:
@@ -62,13 +63,13 @@ def test_a_second_time_nothing_moves(root: ArtifactRoot, target: Store, proxy: F
 def test_a_store_that_needs_another_digest_of_the_bytes_has_them_read(
     s3: S3Server, root: ArtifactRoot, bucket: str, large: Path
 ) -> None:
-    target = Store.create(f"cas-s3://{s3.make_bucket(f'{bucket}-256')}", aliases=("sha256",))
+    target = new_store(f"cas-s3://{s3.make_bucket(f'{bucket}-256')}", aliases=("sha256",))
     assert moved(root.store, target) == {How.STREAMED: large.stat().st_size + 3 * MB}
     assert len(list(target.backend.keys("blobs/sha256/"))) == 2
 
 
 def test_a_digest_that_is_recorded_needs_no_reading(s3: S3Server, store: Store, bucket: str, large: Path) -> None:
-    sources = [Store.create(f"cas-s3://{s3.make_bucket(f'{bucket}-{n}')}", aliases=("sha256",)) for n in "ab"]
+    sources = [new_store(f"cas-s3://{s3.make_bucket(f'{bucket}-{n}')}", aliases=("sha256",)) for n in "ab"]
     sources[0].artifact_root(PLACE).ingest_file(large, "weights")
     assert moved(*sources) == {How.COPIED_THERE: large.stat().st_size}
     aliases = [sorted(key.rpartition("/")[0] for key in each.backend.keys("blobs/sha256/")) for each in sources]

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 import cas_mlflow
 from cas import Store
 from tests.support.s3_faults import FaultProxy
+from tests.support.s3_fixtures import new_store
 from tests.support.s3_server import S3Server
 
 from .conftest import MB, PLACE
@@ -62,7 +63,7 @@ def write_shard(path: Path, shard: int) -> None:
 @pytest.fixture
 def huge(s3_environment: S3Server, uri: str, tmp_path: Path) -> Iterator[Store]:
     """A model of 2 GB that came to the server without the proxy, which remembers all that passes it."""
-    store = Store.create(uri)
+    store = new_store(uri)
     root = store.artifact_root(PLACE)
     for shard in range(SHARDS):
         write_shard(tmp_path / "shard", shard)

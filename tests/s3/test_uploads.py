@@ -33,6 +33,7 @@ from cas.uploads import Begun, Uploads
 from cas.verify import verify
 from cas_mlflow.repository import CasBucketArtifactRepository
 from tests.support.s3_faults import Exchange, FaultProxy, Times
+from tests.support.s3_fixtures import new_store
 
 from .conftest import PLACE
 
@@ -137,7 +138,7 @@ def test_no_byte_is_read_twice_or_touches_the_disk(uploads: Uploads, store: Stor
 
 
 def test_every_blob_is_found_by_the_stores_aliases(uri: str, client: None, proxy: FaultProxy) -> None:
-    store = Store.create(uri, aliases=("sha256",))
+    store = new_store(uri, aliases=("sha256",))
     uploads = Uploads.of(store)
     assert uploads is not None
     begun = uploads.begin(PATH, 4)

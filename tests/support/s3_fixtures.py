@@ -6,8 +6,12 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
+
+from cas import Store
 
 from .s3_server import S3Server, s3_server, why_not
 
@@ -31,6 +35,12 @@ def s3_environment(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
     for name, value in s3.environment().items():
         monkeypatch.setenv(name, value)
     return s3
+
+
+def new_store(uri: str, **settings: Any) -> Store:
+    """A new store in a bucket. What makes it slow, looking whether the server is fit for one, has its own tests."""
+    with patch("cas.store.probe"):
+        return Store.create(uri, **settings)
 
 
 @pytest.fixture

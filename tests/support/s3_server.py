@@ -18,6 +18,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -140,19 +141,20 @@ class S3Server:
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def make_bucket(self, name: str) -> str:
-        self._client().create_bucket(Bucket=name)
+        self._client.create_bucket(Bucket=name)
         return name
 
     def empty(self, bucket: str) -> None:
         """Remove a bucket's objects and unfinished uploads."""
-        client = self._client()
+        client = self._client
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-            for entry in page.get("Contents", []):
-                client.delete_object(Bucket=bucket, Key=entry["Key"])
+            if keys := [{"Key": entry["Key"]} for entry in page.get("Contents", [])]:
+                client.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
         for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket):
             for upload in page.get("Uploads", []):
                 client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
 
+    @cached_property
     def _client(self) -> Any:
         import botocore.session
 
