@@ -76,7 +76,7 @@ class Blobs:
             if self.local is None:
                 return self.backend.size(key) == size
             return self._is_intact(self.local, key, size)
-        except KeyNotFound:
+        except (KeyNotFound, FileNotFoundError):
             return False
 
     def is_held(self, digest: Digest, size: int) -> bool:
@@ -101,11 +101,14 @@ class Blobs:
 
     def open(self, digest: Digest, size: int, key: str | None = None) -> BinaryIO:
         """Open a blob for reading, with seek. Raises as :meth:`find` does."""
-        found = self.find(digest, size, key)
-        if self.local is not None:
-            descriptor = os.open(self.local.path(found), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            return cast("BinaryIO", os.fdopen(descriptor, "rb"))
-        return open_object(self.backend, found, size)
+        while True:
+            found = self.find(digest, size, key)
+            if self.local is None:
+                return open_object(self.backend, found, size)
+            # Collected since it was found, if nobody needs it any more: perhaps there is another, or an origin.
+            with suppress(FileNotFoundError):
+                descriptor = os.open(self.local.path(found), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                return cast("BinaryIO", os.fdopen(descriptor, "rb"))
 
     def local_path(self, digest: Digest, size: int, key: str | None = None) -> Path | None:
         """The blob's file, where it is one. For reading and linking only: it is the store's own."""

@@ -47,16 +47,16 @@ def _soak(home: Path, arguments: argparse.Namespace, seed: int, server: S3Server
     while count < arguments.histories and time.monotonic() < end:
         directory = home / f"{'s3' if server else 'local'}-{count}"
         directory.mkdir()
-        store = (
-            f"cas-s3://{server.make_bucket(f'soak-{uuid.uuid4().hex[:12]}')}/s" if server else str(directory / "s")
-        )
-        told = run(store, directory, seed + count)
+        bucket = server.make_bucket(f"soak-{uuid.uuid4().hex[:12]}") if server else None
+        told = run(f"cas-s3://{bucket}/s" if bucket else str(directory / "s"), directory, seed + count)
         kills += told.kills
         for fault in told.faults:
             print(f"{where}, history {count}, seed {seed + count}: {fault}", flush=True)
         failed += bool(told.faults)
         if not told.faults:
             shutil.rmtree(directory)
+            if server and bucket:
+                server.empty(bucket)
         count += 1
     seconds = time.monotonic() - start
     print(f"{where}: {count} histories, {kills} kills, {failed} went wrong, {seconds:.0f} s", flush=True)

@@ -10,14 +10,17 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import cas
 from cas import collect
 from cas.backends import LocalBackend, MemoryBackend, Unfinished
+from cas.blobs import Blobs
 from cas.cache import Cache
 from cas.digest import digest_of
+from cas.errors import BlobNotFound
 from cas.keys import BLOBS, CONDEMNED, INTENTS, UPLOADS, blob_key
 from cas.testing.collecting import collected, keys, sizes
 from cas.ulid import new_ulid
@@ -64,6 +67,24 @@ assert len(taken) == 3
 """
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"CAS_STAT_CACHE": "off"})
     assert sizes(store) == [50_000]
+
+
+def test_a_blob_that_goes_between_finding_and_opening_it_is_not_there(
+    store: cas.Store, root: cas.ArtifactRoot, monkeypatch: pytest.MonkeyPatch
+):
+    """Whoever reads a reference whose bytes another model lent then asks its origin."""
+    root.ingest_bytes(b"weights" * 10_000, "weights")
+    entry, find = root.entry("weights"), Blobs.find
+
+    def find_too_late(self: Blobs, *which: Any) -> str:
+        key = find(self, *which)
+        root.remove("weights")
+        collect.execute(store, collect.plan(store, grace=0))
+        return key
+
+    monkeypatch.setattr(Blobs, "find", find_too_late)
+    with pytest.raises(BlobNotFound):
+        store.blobs.open(entry.digest, entry.size, entry.blob)
 
 
 def test_what_dead_processes_left_goes(filled: cas.Store):
