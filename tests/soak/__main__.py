@@ -10,6 +10,7 @@ import argparse
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -22,11 +23,12 @@ from tests.support.s3_server import S3Server, s3_server, why_not
 
 def main() -> int:
     arguments = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the server is stopped
     home = Path(tempfile.mkdtemp(prefix="cas-soak-"))
     os.environ |= {"CAS_STAT_CACHE": "off", "CAS_CACHE": str(home / "cache"), "XDG_CACHE_HOME": str(home / "user")}
     seed = arguments.seed if arguments.seed is not None else random.randrange(1 << 32)
     print(f"seed {seed}, in {home}", flush=True)
-    failed = _soak(home, arguments, seed, None)
+    failed = _soak(home, arguments, seed, None) if arguments.local else 0
     if arguments.s3 and (reason := why_not()):
         print(f"not in a bucket: {reason}")
         failed += 1
@@ -68,6 +70,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--histories", type=int, default=1000, help="so many, on each kind of store")
     parser.add_argument("--minutes", type=float, help="or until so long has passed, on each")
     parser.add_argument("--seed", type=int, help="of the first history; the next ones count up")
+    parser.add_argument("--local", action=argparse.BooleanOptionalAction, default=True, help="on a disk")
     parser.add_argument("--s3", action=argparse.BooleanOptionalAction, default=True, help="in a bucket, too")
     return parser.parse_args()
 

@@ -18,7 +18,8 @@ from cas.keys import BLOBS, CONDEMNED, INTENTS, QUARANTINE, parse_blob_key
 from cas.verify import verify
 from tests.soak.worker import CONTENTS, Journal, make_origin, place, settled, work
 
-WORKERS, ROUNDS, OPERATIONS = 3, 3, 60
+WORKERS, ROUNDS = 3, 3
+_OPERATIONS, _IN_A_BUCKET = 60, 25
 _LONG = 4 * collection.GRACE  # by then, every lease has ended
 _context = get_context("forkserver")
 _context.set_forkserver_preload(["tests.soak.worker"])  # not obstore: its threads do not survive a fork
@@ -51,8 +52,9 @@ def run(store_uri: str, directory: Path, seed: int) -> Told:
 def _round(store: str, supply: str, directory: Path, chance: random.Random, told: Told) -> None:
     """All workers at once; each is killed at some moment, or allowed to end."""
     processes = []
+    operations = _IN_A_BUCKET if "://" in store else _OPERATIONS
     for number in range(WORKERS):
-        how: dict[str, Any] = {"number": number, "seed": chance.randrange(1 << 30), "operations": OPERATIONS}
+        how: dict[str, Any] = {"number": number, "seed": chance.randrange(1 << 30), "operations": operations}
         how["environment"] = dict(os.environ)
         processes.append(_context.Process(target=work, args=(store, supply, directory), kwargs=how))
     for process in processes:
