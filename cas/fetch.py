@@ -23,6 +23,7 @@ from pathlib import Path
 from cas.atomic import remove
 from cas.backends import SupportsLocalFiles
 from cas.blobs import Blobs
+from cas.digest import Digest
 from cas.directories import check_way
 from cas.errors import BlobDamaged, CasError, FileChanged, InvalidInput, OriginChanged
 from cas.ingest import Ingested, share_file, stage_file
@@ -63,15 +64,20 @@ class FetchReport:
 
 
 class Fetcher:
-    """Fetches from ``supply`` into the blobs of one local store. ``patience`` is in seconds without progress."""
+    """Fetches from ``supply`` into the blobs of one local store. ``patience`` is in seconds without progress.
 
-    def __init__(self, blobs: Blobs, supply: Supply, *, patience: float | None = None) -> None:
+    With ``anew``, what is there is brought again: blobs that nobody needs may go as soon as they were seen, those
+    of one's own intent do not.
+    """
+
+    def __init__(self, blobs: Blobs, supply: Supply, *, patience: float | None = None, anew: bool = False) -> None:
         if blobs.local is None:
             raise InvalidInput(f"{blobs.backend.name} is no local store")
         self._blobs = blobs
         self._local: SupportsLocalFiles = blobs.local
         self._supply = supply
         self._patience = patience
+        self._anew = anew
         self._stopped = False
 
     def fetch(self, entries: Iterable[Entry], intent: str) -> FetchReport:
@@ -84,7 +90,7 @@ class Fetcher:
         wanted = {entry.digest: entry for entry in entries}
         missing = []
         for entry in wanted.values():
-            if self._blobs.is_held(entry.digest, entry.size):
+            if self._is_held(entry.digest, entry.size):
                 report.add(How.HELD, entry.size)
             else:
                 missing.append(entry)
@@ -106,7 +112,7 @@ class Fetcher:
     def _fetch(self, entry: Entry, intent: str) -> How:
         check_way(self._blobs.backend.name, str(self._downloads))
         with exclusive(self._downloads / f"{entry.digest.algorithm}-{entry.digest.hex}.lock"):
-            if self._blobs.is_held(entry.digest, entry.size):
+            if self._is_held(entry.digest, entry.size):
                 return How.HELD
             return self._link(entry, intent) or self._stream(entry, intent)
 
@@ -178,7 +184,7 @@ class Fetcher:
         only the alias is new."""
         assert ingested.temporary is not None
         blake3 = ingested.digests.get("blake3", entry.digest)
-        if blake3 != entry.digest and self._blobs.is_held(blake3, entry.size):
+        if blake3 != entry.digest and self._is_held(blake3, entry.size):
             remove([ingested.temporary])
             self._blobs.add_alias(entry.digest, intent, blake3)
             return
@@ -186,6 +192,9 @@ class Fetcher:
         for digest in ingested.digests.values():
             if digest != entry.digest:
                 self._blobs.add_alias(digest, intent, entry.digest)
+
+    def _is_held(self, digest: Digest, size: int) -> bool:
+        return not self._anew and self._blobs.is_held(digest, size)
 
     def _directory(self, entry: Entry) -> Path:
         """Of the unfinished download; each user's own, since another user's might change under us."""

@@ -23,7 +23,8 @@ from cas.store import Store
 from cas.supply import StoreSupply
 from cas.transit import Transit
 
-_ROUNDS = 3
+_ROUNDS = (False, False, True)
+"""Whether to bring anew what is here: collectors may take it between seeing and pinning it, again and again."""
 _ROOTS_AT_ONCE = 4
 
 
@@ -76,7 +77,7 @@ class _Mirroring:
         algorithms = ("blake3", *target.settings.aliases)
         supply = StoreSupply(source.blobs, algorithms=algorithms, more_copies=source.cache.copies)
         fetcher = Fetcher if target.blobs.local is not None else Transit
-        self._fetcher = fetcher(target.blobs, supply, patience=fetch_patience())
+        self._fetchers = [fetcher(target.blobs, supply, patience=fetch_patience(), anew=anew) for anew in _ROUNDS]
 
     def take(self, what: tuple[ArtifactRoot, str]) -> tuple[str, FetchReport | CasError | OSError | None]:
         """What was brought, or why nothing was; None if there was nothing to take over."""
@@ -88,29 +89,36 @@ class _Mirroring:
 
     def _take(self, theirs: ArtifactRoot, path: str) -> FetchReport | None:
         ours = self._target.artifact_root(theirs.path)
-        for is_last in (*(False,) * (_ROUNDS - 1), True):
+        for fetcher in self._fetchers:
             records, latest = theirs.state()
             known, _ = ours.state()
             new = [record for record in records.values() if _is_new(record, known, path)]
             if not new:
                 return None
             try:
-                report = self._log(theirs, ours, new, latest)
+                report = self._log(theirs, ours, new, latest, fetcher)
             except NotFound:
-                if is_last:
+                if fetcher is self._fetchers[-1]:
                     raise
                 continue  # removed there, and collected, since we looked: look again
             if report is not None:
                 return report
-        raise CasError(f"blobs of {ours!r} were collected while they were being mirrored; try again")
+        raise CasError(f"blobs of {ours!r} went while they were being mirrored; try again")
 
-    def _log(self, theirs: ArtifactRoot, ours: ArtifactRoot, new: list[Record], latest: str) -> FetchReport | None:
+    def _log(
+        self,
+        theirs: ArtifactRoot,
+        ours: ArtifactRoot,
+        new: list[Record],
+        latest: str,
+        fetcher: Fetcher | Transit,
+    ) -> FetchReport | None:
         """One log call that says what ``new`` says; None, with nothing logged, if a collector took a blob away
         that was here."""
         with ours.log_call(after=latest) as writer:
             writer.announce()
             wanted = [record.entry for record in new if record.entry is not None and _has_blob(record.entry)]
-            report = self._fetcher.fetch(wanted, writer.intent)
+            report = fetcher.fetch(wanted, writer.intent)
             for record in new:
                 entry = record.entry
                 if entry is None:

@@ -17,7 +17,8 @@ from cas.supply import Origins
 from cas.transit import Transit
 
 _ASKED_AT_ONCE = 8
-_ROUNDS = 3
+_ROUNDS = (False, False, True)
+"""Whether to bring anew what is here: collectors may take it between seeing and pinning it, again and again."""
 
 
 class Checked(NamedTuple):
@@ -78,12 +79,10 @@ def _is_kept(root: ArtifactRoot, entry: Entry) -> bool:
     return root.store.blobs.is_usable(entry.blob, entry.size)
 
 
-def _fetcher(store: Store) -> Fetcher | Transit:
+def _fetcher(store: Store, *, anew: bool = False) -> Fetcher | Transit:
     """What brings bytes from their origins into a store."""
-    supply = Origins(store.cache.copies)
-    if store.blobs.local is None:
-        return Transit(store.blobs, supply, patience=fetch_patience())
-    return Fetcher(store.blobs, supply, patience=fetch_patience())
+    fetcher = Transit if store.blobs.local is None else Fetcher
+    return fetcher(store.blobs, Origins(store.cache.copies), patience=fetch_patience(), anew=anew)
 
 
 def persist_files(
@@ -94,8 +93,8 @@ def persist_files(
     Raises what :class:`cas.fetch.Fetcher` does; then nothing is logged.
     """
     report, contents = FetchReport(), contents or {}
-    fetcher = _fetcher(root.store)
-    for _ in range(_ROUNDS):
+    for anew in _ROUNDS:
+        fetcher = _fetcher(root.store, anew=anew)
         with root.log_call([*(entry.path for entry in missing), *contents]) as writer:
             writer.announce()
             fetched = fetcher.fetch(missing, writer.intent)
@@ -109,5 +108,4 @@ def persist_files(
             if held >= {entry.path for entry in missing}:
                 writer.commit()
                 return report
-    # Only if a collector condemns, again and again, the very blobs that we found here and did not fetch.
-    raise BlobNotFound(f"blobs of {root!r} were collected while they were being persisted; try again")
+    raise BlobNotFound(f"blobs of {root!r} went while they were being persisted; try again")

@@ -13,10 +13,12 @@ from cas.supply import Supply
 
 
 class Transit:
-    """Fetches from ``supply`` into the blobs of an object store. ``patience`` is in seconds without progress."""
+    """Fetches from ``supply`` into the blobs of an object store. ``patience`` is in seconds without progress;
+    ``anew`` is that of :class:`cas.fetch.Fetcher`."""
 
-    def __init__(self, blobs: Blobs, supply: Supply, *, patience: float | None = None) -> None:
+    def __init__(self, blobs: Blobs, supply: Supply, *, patience: float | None = None, anew: bool = False) -> None:
         self._blobs = blobs
+        self._anew = anew
         self._carrier = Carrier(blobs.backend, supply, patience=patience)
 
     def fetch(self, entries: Iterable[Entry], intent: str) -> FetchReport:
@@ -34,7 +36,7 @@ class Transit:
         return report
 
     def _fetch(self, entry: Entry, intent: str) -> How:
-        if self._blobs.is_held(entry.digest, entry.size):
+        if not self._anew and self._blobs.is_held(entry.digest, entry.size):
             return How.HELD
         carried = self._carrier.carry(entry, blob_key(entry.digest, intent))
         for digest in carried.digests.values():

@@ -193,13 +193,12 @@ def test_what_a_collector_takes_meanwhile_is_brought_after_all(
 
     def fetch_and_collect(self: Fetcher, *arguments: Any) -> FetchReport:
         report = fetch(self, *arguments)
-        if not collected:
-            collected.append(collect.execute(other, collect.plan(other, grace=0)))
+        collected.append(collect.execute(other, collect.plan(other, grace=0)).blobs)
         return report
 
     monkeypatch.setattr(Fetcher, "fetch", fetch_and_collect)
     mirrored(source, other)
-    assert collected[0].blobs == 1
+    assert collected == [1, 0]
     entry = other.artifact_root(RUN).entry("model/weights")
     assert entry.blob is not None
     assert contents(other.artifact_root(RUN))["model/weights"] == LARGE
@@ -251,3 +250,23 @@ def test_the_command_refuses_a_place_inside_the_destination(source: ArtifactRoot
     done = CliRunner().invoke(main, ["mirror", source.store.name, f"{other.name}/7"])
     assert done.exit_code == 2
     assert "name the store itself" in done.output
+
+
+def test_nor_does_it_help_collectors_that_another_logs_the_same_again_and_again(
+    source: ArtifactRoot, other: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the end a mirror relies on nothing but what it brought itself."""
+    fetch, collected = Fetcher.fetch, []
+
+    def fetch_beside_others(self: Fetcher, *arguments: Any) -> FetchReport:
+        another = other.artifact_root("7/another/artifacts")
+        another.ingest_bytes(LARGE, "weights")
+        another.remove("weights")
+        report = fetch(self, *arguments)
+        collected.append(collect.execute(other, collect.plan(other, grace=0)).blobs)
+        return report
+
+    monkeypatch.setattr(Fetcher, "fetch", fetch_beside_others)
+    mirrored(source, other)
+    assert collected == [1, 1, 1]
+    assert contents(other.artifact_root(RUN))["model/weights"] == LARGE
