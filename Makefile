@@ -6,7 +6,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test check bench format system clean
+.PHONY: help setup demo test check bench powercut format system clean
 help:            ## what can be made
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
 
@@ -33,14 +33,17 @@ check: $(READY)  ## lint, types, layers, and what goes into the wheel
 bench: $(READY)  ## speed and space against MLflow, DVC and cp; SIZE=2GB ROUNDS=3
 	$(BIN)/python -m benchmarks $(if $(SIZE),--size $(SIZE)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
+powercut: $(READY) ## lose writes in a virtual machine, 50 times; CUTS=50 SEED=1 FS=ext4 (docs/powercut.md)
+	$(BIN)/python -m tests.powercut $(if $(CUTS),--cuts $(CUTS)) $(if $(SEED),--seed $(SEED)) $(if $(FS),--fs $(FS))
+
 format: $(READY) ## rewrite the code as the formatter wants it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-system:          ## Debian packages some tests use (root): a browser, strace, XFS, an S3 server
+system:          ## Debian packages some tests use (root): a browser, strace, XFS, an S3 server, QEMU
 	apt-get update -qq
 	apt-get install -y -qq --no-install-recommends chromium chromium-driver strace xfsprogs \
-		ceph-mon ceph-osd radosgw ceph-common
+		ceph-mon ceph-osd radosgw ceph-common qemu-system-x86 btrfs-progs
 
 clean:           ## remove the environment and what the targets made
-	rm -rf $(VENV) .demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .demo .powercut dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

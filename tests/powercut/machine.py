@@ -42,4 +42,4 @@ def run(image: Image, directory: Path, arguments: Sequence[str], timeout: float)
         finally:
             timer.cancel()
             process.kill()
-    disk.unlink()
+            disk.unlink()

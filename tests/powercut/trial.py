@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.powercut import workload
 from tests.powercut.disk import Disk
-from tests.powercut.ledger import Call, Ledger
+from tests.powercut.ledger import STORE, Call, Ledger
 from tests.powercut.outcome import Outcome
 from tests.powercut.survey import Survey
 
@@ -85,7 +85,7 @@ class Trial:
         self.ledger.judge(said["found"], outcome)
         if not self.ledger.has_store:
             self.ledger = Ledger()  # the survey made one
-            self.ledger.begin(Call("store", "create", {**workload.STORE}))
+            self.ledger.begin(Call("store", "create", {**STORE}))
             self.ledger.acknowledge("store")
 
 

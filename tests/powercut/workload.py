@@ -12,7 +12,7 @@ import shutil
 import signal
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def sabotage(control: str) -> None:
 
     os.fsync = careless  # type: ignore[assignment]
     if control in ("nothing", "batches"):
-        cas.atomic._syncfs = lambda path: None  # type: ignore[assignment]
+        cas.atomic._syncfs = lambda path: None
 
 
 class _Speaker:
@@ -76,7 +76,7 @@ class _Speaker:
         self._pipe = pipe
         self._lock = threading.Lock()
 
-    def call(self, worker: str, kind: str, changes: dict[str, str] | dict[str, str | None]) -> _Announced:
+    def call(self, worker: str, kind: str, changes: Mapping[str, str | None]) -> _Announced:
         return _Announced(self, {"worker": worker, "kind": kind, "changes": changes})
 
     def say(self, message: dict[str, Any]) -> None:
@@ -217,7 +217,7 @@ class _Worker:
             report = cas.mirror.mirror(self._other, self._store, root)
             assert report.changed == 1, report
 
-    def _log(self, kind: str, changes: dict[str, str] | dict[str, str | None]) -> _Announced:
+    def _log(self, kind: str, changes: Mapping[str, str | None]) -> _Announced:
         return self._speaker.call(self._name, kind, changes)
 
     def _root(self, call: str) -> str:
