@@ -81,7 +81,7 @@ class Trial:
             outcome.problems.append(said["error"])
             return
         outcome.problems += said["problems"]
-        outcome.torn_intents, outcome.read = said["torn_intents"], said["read"]
+        outcome.empty_intents, outcome.read = said["empty_intents"], said["read"]
         self.ledger.judge(said["found"], outcome)
         if not self.ledger.has_store:
             self.ledger = Ledger()  # the survey made one
@@ -95,7 +95,7 @@ def _survey(pipe: int, store: Path) -> None:
         said = {
             "found": survey.found,
             "problems": survey.problems,
-            "torn_intents": survey.torn_intents,
+            "empty_intents": survey.empty_intents,
             "read": survey.read,
         }
     except BaseException:
