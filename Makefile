@@ -6,7 +6,7 @@ JOBS ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test check bench powercut format system clean
+.PHONY: help setup demo test check bench soak powercut format system clean
 help:            ## what can be made
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
 
@@ -32,6 +32,9 @@ check: $(READY)  ## lint, types, layers, and what goes into the wheel
 
 bench: $(READY)  ## speed and space against MLflow, DVC and cp; SIZE=2GB ROUNDS=3
 	$(BIN)/python -m benchmarks $(if $(SIZE),--size $(SIZE)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+soak: $(READY)   ## random histories with kills, on a disk and in a bucket; MINUTES=10 or HISTORIES=1000, SEED=1
+	$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(HISTORIES),--histories $(HISTORIES)) $(if $(SEED),--seed $(SEED))
 
 powercut: $(READY) ## lose writes in a virtual machine, 50 times; CUTS=50 SEED=1 FS=ext4 (docs/powercut.md)
 	$(BIN)/python -m tests.powercut $(if $(CUTS),--cuts $(CUTS)) $(if $(SEED),--seed $(SEED)) $(if $(FS),--fs $(FS))

@@ -17,7 +17,7 @@ from benchmarks.places import Place, given_directory, loop_xfs, why_no_xfs
 from benchmarks.report import Report
 
 _ON_S3 = ("objects", "object_parts", "bucket_models")
-QUESTIONS = ("log", "ingest", "checkout", "small_files", "startup", "persist", "checkpoint", *_ON_S3)
+QUESTIONS = ("log", "ingest", "checkout", "small_files", "startup", "persist", "checkpoint", "verify", *_ON_S3)
 _ANYWHERE = {"startup", *_ON_S3}  # no question of the file system
 _RESULTS = Path(__file__).parent / "results"
 _XFS_SIZES = 14  # the image holds so many times --size: all that one question has there at once

@@ -171,11 +171,18 @@ class ArtifactRoot:
         return (self._is_remote or entry.origin is not None) and self.store.cache.find(entry) is not None
 
     def checkout(
-        self, path: str, destination: Path | str, *, disposable: bool = False, strip: str = ""
+        self,
+        path: str,
+        destination: Path | str,
+        *,
+        disposable: bool = False,
+        strip: str = "",
+        below: str = "",
     ) -> CheckoutReport:
         """Write the file, or everything below the directory, ``path`` out below ``destination``.
 
-        Names keep their whole path, less the leading directory ``strip``. ``disposable`` says that the
+        Names keep their whole path, less the leading directory ``strip``, and lie in the directory ``below`` of the
+        destination, which is made, and on the way to which no link is followed. ``disposable`` says that the
         destination is thrown away, and may share its bytes with the store. Raises :class:`PathNotFound`.
         """
         entries = list(self.manifest().below(path))
@@ -189,6 +196,7 @@ class ArtifactRoot:
                 name = relative_to(entry.path, strip)
                 if not name:
                     raise InvalidInput(f"{entry.path!r} does not lie below {strip!r}")
+                name = join(below, name)
                 source = self.local_path(entry)
                 if source is not None:
                     checkout.link(name, source, entry.size)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from cas.digest import Buffer
+from cas.sharing import make_directory
 
 # Published files carry this modification time: their seal. A write through a link changes it.
 SEAL_NS = 946_684_800 * 1_000_000_000  # 2000-01-01T00:00:00Z
@@ -22,6 +23,8 @@ SEALED_MODE = 0o444
 _BATCH = 32
 """From this many files on, one syncfs replaces an fsync for each file and directory. It also writes back what
 others have dirty on this file system, which for a few files would cost more than it saves."""
+
+_TRIES = 8
 
 Naming = Literal["create", "replace", "unique"]
 
@@ -84,17 +87,26 @@ class Publisher:
             for each in staged:
                 _settle(each.temporary, sync=durable and not batch)
             if batch:
-                _syncfs(self._root)
+                sync_file_system(self._root)
             for each in staged:
                 _name(each, naming)
         except BaseException:
             remove(each.temporary for each in staged)
             raise
         if batch:
-            _syncfs(self._root)
+            sync_file_system(self._root)
         elif durable:
             for directory in {each.final.parent for each in staged}:
                 self._make_safe(directory, removable=naming == "unique")
+
+    def settle(self, paths: Sequence[Path]) -> None:
+        """Make names durable that others gave to blobs: whoever did may be about to sync them, or have died before.
+        Their bytes are: those are synced before they are named."""
+        if len(paths) >= _BATCH:
+            sync_file_system(self._root)
+            return
+        for directory in {path.parent for path in paths}:
+            self._make_safe(directory, removable=True)
 
     def _make_safe(self, directory: Path, *, removable: bool) -> None:
         """Sync a directory, and those above it whose names may be unsafe, whoever made them: the process that
@@ -139,14 +151,17 @@ def _settle(path: Path, *, sync: bool) -> None:
 
 def _name(staged: Staged, naming: Naming) -> None:
     if naming == "unique":
-        with suppress(FileExistsError, FileNotFoundError):
-            os.mkdir(staged.final.parent)  # a new blob most often has no directory yet
-    try:
-        _link_or_rename(staged, naming)
-    except FileNotFoundError:
-        # The directory is made only when it is missing: most often it is there already.
-        os.makedirs(staged.final.parent, exist_ok=True)
-        _link_or_rename(staged, naming)
+        make_directory(staged.final.parent)  # a new blob most often has none yet
+    for is_last in (*(False,) * _TRIES, True):
+        try:
+            _link_or_rename(staged, naming)
+            return
+        except FileNotFoundError:
+            if is_last:
+                raise
+            # The directory is made only when it is missing: most often it is there already. A collector may take
+            # it away again, as long as it is empty.
+            make_directory(staged.final.parent)
 
 
 def _link_or_rename(staged: Staged, naming: Naming) -> None:
@@ -158,7 +173,7 @@ def _link_or_rename(staged: Staged, naming: Naming) -> None:
         os.rename(staged.temporary, staged.final)
 
 
-def _syncfs(path: Path) -> None:
+def sync_file_system(path: Path) -> None:
     """syncfs(2): everything of the file system that holds ``path``. Reports write-back errors since Linux 5.8."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -11,14 +11,15 @@ import logging
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from cas.atomic import SEAL_NS, SEALED_MODE
 from cas.backends import Backend, SupportsLocalFiles
+from cas.condemned import CondemnedList
 from cas.digest import Digest
 from cas.errors import BlobDamaged, BlobNotFound, KeyNotFound, StoreRefused, StoreUnavailable
-from cas.intent import condemned_keys
 from cas.keys import BLOBS, CONDEMNED, QUARANTINE, alias_key, blobs_prefix, parse_blob_key, quarantine_key
 from cas.quarantine import quarantine
 from cas.reader import open_object
@@ -33,6 +34,7 @@ class Blobs:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.local = backend if isinstance(backend, SupportsLocalFiles) else None
+        self._condemned: dict[str, frozenset[str]] = {}  # lists never change, and are asked for by every log call
 
     def candidates(self, digest: Digest) -> list[str]:
         """Keys that hold, or claim to hold, the bytes of ``digest``: its own and those its aliases name."""
@@ -45,13 +47,25 @@ class Blobs:
 
     def condemned(self) -> frozenset[str]:
         """Keys listed for deletion: whoever wants such a blob to stay has to write it anew."""
-        lists = (condemned_keys(key, self.backend.read(key)) for key in self.backend.keys(CONDEMNED))
-        return frozenset[str]().union(*lists)
+        known, lists = self._condemned, {}
+        for key in self.backend.keys(CONDEMNED):
+            # One that has vanished since it was listed was spent: all that it named is gone.
+            with suppress(KeyNotFound):
+                lists[key] = known.get(key) or CondemnedList.decode(key, self.backend.read(key)).keys
+        self._condemned = lists
+        return frozenset[str]().union(*lists.values())
 
     def add_alias(self, digest: Digest, intent: str, other: Digest) -> None:
-        """Record that the bytes of ``digest`` lie under ``other``; both were computed over the same bytes."""
+        """Record that the bytes of ``digest`` lie under ``other``; both were computed over the same bytes.
+
+        Whoever stores a blob adds an alias of its own: one that is there may go with the blob it was made for.
+        """
+        self.backend.put(alias_key(digest, intent, other), (), create=False)
+
+    def ensure_alias(self, digest: Digest, intent: str, other: Digest) -> None:
+        """As :meth:`add_alias`, of bytes that are stored already: then an alias that is there will do."""
         if other not in self.aliases(digest):
-            self.backend.put(alias_key(digest, intent, other), (), create=False)
+            self.add_alias(digest, intent, other)
 
     def is_usable(self, key: str, size: int) -> bool:
         """Whether the blob under ``key`` is there, of this size, and its bytes are what they were.
@@ -64,6 +78,11 @@ class Blobs:
             return self._is_intact(self.local, key, size)
         except KeyNotFound:
             return False
+
+    def is_held(self, digest: Digest, size: int) -> bool:
+        """Whether there is a usable blob of ``digest`` that will stay."""
+        keys = set(self.candidates(digest))
+        return bool(keys) and any(self.is_usable(key, size) for key in sorted(keys - self.condemned()))
 
     def find(self, digest: Digest, size: int, key: str | None = None) -> str:
         """The key of a usable blob, ``key`` if it is one, else any the listing shows.

@@ -17,7 +17,8 @@ from cas.config import fetch_patience
 from cas.errors import Damaged, InvalidInput, KeyExists, NotFound
 from cas.eviction import Cached, Evicted, Uses, contents, evict, is_cache, overfull, used_now
 from cas.fetch import Fetcher, FetchReport
-from cas.keys import STORE
+from cas.ingest import Ingested, clone_file, stage_file
+from cas.keys import STORE, blob_key
 from cas.manifest import Entry
 from cas.scratch import Scratch
 from cas.settings import Settings
@@ -92,6 +93,32 @@ class Cache:
         self._make_room(0)
         return report
 
+    def stage(self, source: Path, algorithms: tuple[str, ...], *, copies: bool) -> Ingested | None:
+        """A private file here with the bytes of ``source``, hashed: cloned, or with ``copies`` copied if it cannot
+        be, else None."""
+        self._make()
+        temporary = self._backend.scratch.file()
+        return (stage_file if copies else clone_file)(source, temporary, algorithms)
+
+    def keep(self, staged: Iterable[Ingested]) -> None:
+        """Take private files of :meth:`stage`; those whose bytes are here already stay where they are."""
+        intent = new_ulid()
+        fresh = {each.digest: each for each in staged if not self._blobs.is_held(each.digest, each.size)}
+        keys = {digest: blob_key(digest, intent) for digest in fresh}
+        self._backend.publish([(_private(each), keys[digest]) for digest, each in fresh.items()])
+        for digest, each in fresh.items():
+            for other in each.digests.values():
+                if other != digest:
+                    self._blobs.add_alias(other, intent, digest)
+            used_now(self._backend.path(keys[digest]))
+
+    def room(self, coming: int) -> int:
+        """How many bytes may come. What was used longest ago makes room for ``coming``, as far as it can."""
+        self._make()
+        if not is_cache(self._backend):
+            return 0  # CAS_CACHE names a store: it is for those who log into it
+        return coming - self._make_room(coming)
+
     def contents(self) -> list[Cached]:
         """Every blob that is here, the one used longest ago first."""
         return contents(self._blobs, self._backend, self._uses.all()) if self.root.exists() else []
@@ -112,16 +139,23 @@ class Cache:
         room = used + 1 if size is None else used - size
         return evict(self._blobs, self._backend, self._uses, room=room, older_than=older_than, links=True)
 
-    def _make_room(self, coming: int) -> None:
+    def _make_room(self, coming: int) -> int:
+        """Returns how many bytes are still lacking; less than none if there is more room."""
         if not is_cache(self._backend):
-            return  # CAS_CACHE names a store: nothing in it is ours to delete
+            return 0  # CAS_CACHE names a store: nothing in it is ours to delete
         used = 0 if self._limit is None else sum(size for _, size in self._blobs.listing())
-        room = overfull(self._backend, used, self._limit, coming)
-        if room > 0:
-            evict(self._blobs, self._backend, self._uses, room=room)
+        lacking = overfull(self._backend, used, self._limit, coming)
+        if lacking > 0:
+            lacking -= evict(self._blobs, self._backend, self._uses, room=lacking).bytes
+        return lacking
 
     def _make(self) -> None:
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         with suppress(KeyExists):
             if not (self.root / STORE).exists():
                 self._backend.put(STORE, [Settings(str(uuid.uuid4())).encode()], create=True)
+
+
+def _private(staged: Ingested) -> Path:
+    assert staged.temporary is not None
+    return staged.temporary

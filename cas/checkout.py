@@ -60,7 +60,10 @@ class Checkout:
         self._chain: list[_Directory] = []
 
     def __enter__(self) -> Self:
-        os.makedirs(self.report.destination, exist_ok=True)
+        try:
+            os.makedirs(self.report.destination, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise DestinationExists(f"{self.report.destination} is, or lies below, what is no directory") from None
         # The user's own path to the destination may lead through links; below it, none is followed.
         self._chain.append(_Directory("", os.open(self.report.destination, _DIRECTORY & ~os.O_NOFOLLOW)))
         return self

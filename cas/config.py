@@ -46,6 +46,12 @@ def cache_limit() -> int | None:
     return parse_size(chosen) if chosen else None
 
 
+def cache_logged() -> str:
+    """``CAS_CACHE_LOGGED``: how files that are logged to an object store get into the cache, ``reflink`` or
+    ``copy``; ``off``, the default, for not at all."""
+    return os.environ.get("CAS_CACHE_LOGGED") or "off"
+
+
 def parse_size(text: str) -> int:
     """Bytes as people write them: 500MB, 1.5TB, 64GiB. Raises ValueError."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?) *([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from mmap import mmap
@@ -46,6 +47,28 @@ class Digest:
         return f"{self.algorithm}:{self.hex}"
 
 
+class _Threads:
+    """blake3's threads start with their first work, and stay behind when the process forks: a child that asked
+    them for more would wait for ever."""
+
+    started = False
+    lost = False
+
+    @classmethod
+    def forked(cls) -> None:
+        cls.lost = cls.started
+
+    @classmethod
+    def allowed(cls, wanted: int) -> int:
+        if wanted == 1 or cls.lost:
+            return 1
+        cls.started = True
+        return wanted
+
+
+os.register_at_fork(after_in_child=_Threads.forked)
+
+
 class _Hash(Protocol):
     def update(self, data: Buffer, /) -> object: ...
     def hexdigest(self) -> str: ...
@@ -62,7 +85,7 @@ class Hasher:
         self._hashes: dict[str, _Hash] = {}
         for algorithm in algorithms:
             if algorithm == "blake3":
-                self._hashes[algorithm] = blake3(max_threads=threads)
+                self._hashes[algorithm] = blake3(max_threads=_Threads.allowed(threads))
             elif algorithm == "sha256":
                 self._hashes[algorithm] = hashlib.sha256()
             else:

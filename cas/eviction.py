@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,7 +24,8 @@ from cas.blobs import Blobs
 from cas.digest import Digest
 from cas.errors import InvalidDigest
 from cas.keys import MANIFESTS, parse_blob_key
-from cas.scratch import sweep
+from cas.scratch import is_dead, sweep
+from cas.sharing import make_directory, open_lock
 
 _MARKS = "uses"
 FREE = 0.10
@@ -49,11 +51,13 @@ class Cached(NamedTuple):
 
 @dataclass(slots=True)
 class Evicted:
-    """What was deleted. ``in_use`` are bytes that would have gone, had nobody been using them."""
+    """What was deleted. ``in_use`` are bytes that would have gone, had nobody been using them, ``foreign`` those
+    that only the user who fetched them may delete."""
 
     blobs: int = 0
     bytes: int = 0
     in_use: int = 0
+    foreign: int = 0
     keys: list[str] = field(default_factory=list)
 
 
@@ -81,6 +85,8 @@ class Uses:
         """Digests that living processes have marked, and those of processes of other machines."""
         found = set()
         for path in self._backend.scratch.parent.glob(f"*/{_MARKS}/*"):
+            if is_dead(path.parts[-3]):
+                continue  # of another user, whose directories are not ours to sweep
             with suppress(InvalidDigest):
                 algorithm, _, digits = path.name.partition("-")
                 found.add(Digest(algorithm, digits))
@@ -88,7 +94,10 @@ class Uses:
 
     def mark(self, digest: Digest) -> None:
         path = self._mark(digest)
-        path.parent.mkdir(exist_ok=True)
+        if not path.parent.exists():
+            path.parent.mkdir(exist_ok=True)
+            # Other users' processes have to see it, whatever umask this one has.
+            os.chmod(path.parent, stat.S_IMODE(path.parent.parent.stat().st_mode))
         path.touch()
 
     def release(self, digest: Digest) -> None:
@@ -100,8 +109,8 @@ class Uses:
 
     @contextmanager
     def _locked(self, how: int) -> Iterator[None]:
-        self._lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        make_directory(self._lock.parent, 0o700)
+        descriptor = open_lock(self._lock)
         try:
             fcntl.flock(descriptor, how)
             yield
@@ -147,10 +156,13 @@ def evict(
             if each.in_use:
                 done.in_use += each.size
             elif each.freed or links or not each.size:
+                if not _delete(backend, each.key):
+                    done.foreign += each.size
+                    continue
                 done.keys.append(each.key)
                 done.bytes += each.freed
                 done.blobs += 1
-        _delete(backend, done.keys)
+        _forget_aliases(backend, done.keys)
     return done
 
 
@@ -168,20 +180,27 @@ def is_cache(backend: LocalBackend) -> bool:
     return next(backend.keys(MANIFESTS), None) is None
 
 
-def _delete(backend: LocalBackend, keys: Iterable[str]) -> None:
-    gone = {parse_blob_key(key)[0]: key for key in keys}
-    if not gone:
-        return
-    stale = [key for key in backend.keys("blobs/") if parse_blob_key(key)[2] in gone]
-    backend.delete([*gone.values(), *stale])
-    for key in (*gone.values(), *stale):
-        with suppress(OSError):  # something else is in it
-            backend.path(key).parent.rmdir()
+def _delete(backend: LocalBackend, key: str) -> bool:
+    """False if the blob is another user's, in a sticky directory."""
+    try:
+        backend.delete([key])
+    except PermissionError:
+        return False
+    with suppress(OSError):  # something else is in it, or it is another user's
+        backend.path(key).parent.rmdir()
+    return True
+
+
+def _forget_aliases(backend: LocalBackend, keys: Iterable[str]) -> None:
+    gone = {parse_blob_key(key)[0] for key in keys}
+    for key in backend.keys("blobs/") if gone else ():
+        if parse_blob_key(key)[2] in gone:
+            _delete(backend, key)
 
 
 def _forget_downloads(backend: LocalBackend) -> None:
     for directory in backend.scratch.parent.glob("downloads/*"):
         journal = directory / "journal"
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):  # a lock, or another user's
             if time.time() - journal.stat().st_mtime > ABANDONED:
                 shutil.rmtree(directory, ignore_errors=True)

@@ -23,7 +23,7 @@ from pathlib import Path
 from cas.atomic import remove
 from cas.backends import SupportsLocalFiles
 from cas.blobs import Blobs
-from cas.digest import Digest
+from cas.directories import check_way
 from cas.errors import BlobDamaged, CasError, FileChanged, InvalidInput, OriginChanged
 from cas.ingest import Ingested, share_file, stage_file
 from cas.keys import blob_key
@@ -84,7 +84,7 @@ class Fetcher:
         wanted = {entry.digest: entry for entry in entries}
         missing = []
         for entry in wanted.values():
-            if self._is_held(entry.digest, entry.size):
+            if self._blobs.is_held(entry.digest, entry.size):
                 report.add(How.HELD, entry.size)
             else:
                 missing.append(entry)
@@ -104,15 +104,11 @@ class Fetcher:
         return report
 
     def _fetch(self, entry: Entry, intent: str) -> How:
-        with exclusive(self._directory(entry).with_suffix(".lock")):
-            if self._is_held(entry.digest, entry.size):
+        check_way(self._blobs.backend.name, str(self._downloads))
+        with exclusive(self._downloads / f"{entry.digest.algorithm}-{entry.digest.hex}.lock"):
+            if self._blobs.is_held(entry.digest, entry.size):
                 return How.HELD
             return self._link(entry, intent) or self._stream(entry, intent)
-
-    def _is_held(self, digest: Digest, size: int) -> bool:
-        """Whether there is a blob of ``digest`` that will stay."""
-        keys = set(self._blobs.candidates(digest))
-        return any(self._blobs.is_usable(key, size) for key in sorted(keys - self._blobs.condemned()))
 
     def _link(self, entry: Entry, intent: str) -> How | None:
         """From a copy on this machine, if there is one, and it is what it claims to be."""
@@ -182,7 +178,7 @@ class Fetcher:
         only the alias is new."""
         assert ingested.temporary is not None
         blake3 = ingested.digests.get("blake3", entry.digest)
-        if blake3 != entry.digest and self._is_held(blake3, entry.size):
+        if blake3 != entry.digest and self._blobs.is_held(blake3, entry.size):
             remove([ingested.temporary])
             self._blobs.add_alias(entry.digest, intent, blake3)
             return
@@ -194,7 +190,11 @@ class Fetcher:
     def _directory(self, entry: Entry) -> Path:
         """Of the unfinished download; each user's own, since another user's might change under us."""
         name = f"{os.geteuid()}-{entry.digest.algorithm}-{entry.digest.hex}"
-        return self._local.scratch.parent / "downloads" / name
+        return self._downloads / name
+
+    @property
+    def _downloads(self) -> Path:
+        return self._local.scratch.parent / "downloads"
 
     def _check_space(self, entries: Sequence[Entry]) -> None:
         """Say so before hours are spent: what is already here of unfinished downloads is not asked for again."""

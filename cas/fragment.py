@@ -19,7 +19,7 @@ from typing import Any
 from cas.digest import Digest, digest_of
 from cas.errors import MalformedRecord
 from cas.keys import parse_blob_key, parse_fragment_key
-from cas.manifest import Entry, Inline, Manifest
+from cas.manifest import MAX_INLINE, Entry, Inline, Manifest
 from cas.paths import ancestors, check_path
 from cas.records import reading
 from cas.ulid import is_ulid
@@ -28,6 +28,7 @@ FORMAT = 1
 _MAGIC = b"cas-fragment"
 MAX_HEADER = 1 << 30  # a header that claims more is refused before memory is asked for
 MAX_SIZE = 1 << 63
+_MAX_BODY = 1 << 40  # no fragment is larger; a place beyond it is no place of a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,11 @@ def encode(fragment: Fragment, inline: Mapping[str, bytes]) -> list[bytes]:
     return [line + text, *body]
 
 
+def tombstone(intent: str) -> list[bytes]:
+    """What stands at the key of a fragment that never was, and now never will be."""
+    return encode(Fragment(intent, aborted=True), {})
+
+
 def header_span(key: str, start: bytes) -> tuple[int, int, str]:
     """From the first bytes of a fragment: where its header starts, where it ends, and its blake3."""
     line, newline, _ = start[:160].partition(b"\n")
@@ -191,6 +197,8 @@ def _entry(key: str, row: Mapping[str, Any], body_at: int) -> Entry:
     for number in (size, 0 if offset is None else offset):
         if type(number) is not int or not 0 <= number < MAX_SIZE:
             raise MalformedRecord(key, f"{row['path']!r}: {number!r} is no size")
+    if offset is not None and (size > MAX_INLINE or offset > _MAX_BODY):
+        raise MalformedRecord(key, f"{row['path']!r}: {size} bytes at {offset} are too many for a fragment")
     if blob is not None:
         parse_blob_key(blob)
     origin = row.get("origin")

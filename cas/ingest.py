@@ -55,24 +55,17 @@ def stage_file(source: Path, temporary: Path, algorithms: tuple[str, ...]) -> In
     :class:`FileChanged` if the file changed meanwhile: the copy may then be torn.
     """
     with UserFile(source) as reading:
-        before = reading.stamp()
-        if before[0] <= SMALL:
+        if reading.stamp()[0] <= SMALL:
             return _stage_small(reading, temporary, algorithms)
-        writing = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            settled = reading.is_settled(before)
-            cloned = links.clone(reading.descriptor, writing)
-            if cloned:
-                hasher = _hash_cloned(reading, writing, algorithms, settled=settled)
-            else:
-                hasher = _copy_and_hash(reading.descriptor, writing, before[0], algorithms)
-            reading.check(before, hasher.size)
-        except BaseException:
-            remove([temporary])
-            raise
-        finally:
-            os.close(writing)
-    return Ingested(hasher.size, hasher.digests(), temporary, linked=cloned)
+        staged = _stage(reading, temporary, algorithms, copies=True)
+    assert staged is not None
+    return staged
+
+
+def clone_file(source: Path, temporary: Path, algorithms: tuple[str, ...]) -> Ingested | None:
+    """As :func:`stage_file`, by a reflink or not at all: None where there is none."""
+    with UserFile(source) as reading:
+        return _stage(reading, temporary, algorithms, copies=False)
 
 
 def share_file(source: Path, temporary: Path, algorithms: tuple[str, ...]) -> Ingested:
@@ -156,6 +149,28 @@ def stage_bytes(data: bytes, hashed: Ingested, temporary: Path) -> Ingested:
     """Write bytes that were hashed already to a private file."""
     write_private(temporary, [data])
     return Ingested(hashed.size, hashed.digests, temporary)
+
+
+def _stage(reading: UserFile, temporary: Path, algorithms: tuple[str, ...], *, copies: bool) -> Ingested | None:
+    before = reading.stamp()
+    writing = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        settled = reading.is_settled(before)
+        cloned = links.clone(reading.descriptor, writing)
+        if cloned:
+            hasher = _hash_cloned(reading, writing, algorithms, settled=settled)
+        elif copies:
+            hasher = _copy_and_hash(reading.descriptor, writing, before[0], algorithms)
+        else:
+            remove([temporary])
+            return None
+        reading.check(before, hasher.size)
+    except BaseException:
+        remove([temporary])
+        raise
+    finally:
+        os.close(writing)
+    return Ingested(hasher.size, hasher.digests(), temporary, linked=cloned)
 
 
 def _stage_small(reading: UserFile, temporary: Path, algorithms: tuple[str, ...]) -> Ingested:

@@ -6,11 +6,13 @@ import json
 from dataclasses import dataclass
 
 from cas.errors import MalformedRecord
-from cas.keys import parse_blob_key, parse_fragment_key
+from cas.keys import intent_key, parse_blob_key, parse_fragment_key
 from cas.records import reading
 from cas.ulid import is_ulid
 
-LEASE_SECONDS = 24 * 3600  # after this a collector may fence the writer off; it then fails, and loses nothing
+LEASE_SECONDS = 24 * 3600
+"""Not renewed for so long, an intent is taken for that of a dead writer: a collector fences it off, and it can no
+longer commit. What was committed loses nothing by that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +40,11 @@ class Intent:
         with reading(key):
             document = json.loads(data)
             id_, fragment, pins = document["intent"], document["fragment"], tuple(document["pins"])
-            if not is_ulid(id_) or parse_fragment_key(fragment)[1] != id_:
-                raise MalformedRecord(key, "the fragment is not this intent's")
+            if not is_ulid(id_) or intent_key(id_) != key or parse_fragment_key(fragment)[1] != id_:
+                raise MalformedRecord(key, "the intent, or its fragment, goes by another name")
             for pin in pins:
                 parse_blob_key(pin)
-            return cls(id_, fragment, pins, int(document["lease_seconds"]))
-
-
-def condemned_keys(key: str, data: bytes) -> frozenset[str]:
-    """The blob keys a condemned list names."""
-    with reading(key):
-        keys = json.loads(data)["keys"]
-        for each in keys:
-            parse_blob_key(each)
-        return frozenset(keys)
+            lease = document["lease_seconds"]
+            if type(lease) is not int or lease <= 0:
+                raise MalformedRecord(key, f"lease_seconds is {lease!r}")
+            return cls(id_, fragment, pins, lease)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from cas.sharing import make_directory, open_lock
+
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
@@ -17,15 +19,31 @@ def exclusive(path: Path) -> Iterator[None]:
         yield
     finally:
         # While it is held, so that nobody can be given a lock on a file that has no name any more.
-        with suppress(FileNotFoundError):
+        # In a sticky directory one that another user has made stays.
+        with suppress(FileNotFoundError, PermissionError):
             os.unlink(path)
         os.close(descriptor)
 
 
+def is_held(path: Path) -> bool:
+    """Whether somebody holds the lock file ``path`` right now."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _locked(path: Path) -> int:
     while True:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        make_directory(path.parent, 0o700)
+        descriptor = open_lock(path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             if _is_still(path, descriptor):

@@ -11,6 +11,9 @@ from typing import NamedTuple
 from cas.digest import Digest, digest_of
 from cas.paths import relative_to
 
+MAX_INLINE = 1 << 20
+"""Bytes of the largest file that may lie in a fragment: as many are held in memory at once."""
+
 
 class Inline(NamedTuple):
     """Where the bytes of a small file lie: inside a fragment, from ``offset`` on."""

@@ -13,6 +13,7 @@ from cas.errors import InvalidPath
 
 MAX_COMPONENT = 255  # bytes: what Linux file systems allow for one name
 MAX_PATH = 3072  # bytes: leaves room for a destination in front, within Linux's 4096
+MAX_DEPTH = 128  # components: who walks, or removes, a tree holds a frame and a descriptor for each
 
 
 def check_path(path: str) -> str:
@@ -31,6 +32,8 @@ def check_path(path: str) -> str:
         raise InvalidPath(path, "not valid Unicode") from None
     if len(encoded) > MAX_PATH:
         raise InvalidPath(path, f"longer than {MAX_PATH} bytes")
+    if path.count("/") >= MAX_DEPTH:
+        raise InvalidPath(path, f"more than {MAX_DEPTH} components")
     for component in path.split("/"):
         if component in ("", ".", ".."):
             raise InvalidPath(path, f"component {component!r}")

@@ -127,8 +127,10 @@ class Place:
         for root, inside in self._roots_at(path):
             if any(root.manifest().below(inside or "")):
                 strip = relative_to(self.base, root.path)
-                target = destination if strip is not None else destination / self._relative(root.path)
-                reports.append(root.checkout(inside or "", target, disposable=disposable, strip=strip or ""))
+                below = "" if strip is not None else self._relative(root.path)
+                reports.append(
+                    root.checkout(inside or "", destination, disposable=disposable, strip=strip or "", below=below)
+                )
         if not reports and path:
             raise PathNotFound(path, f"{self.store.name}/{self.base}")
         return reports

@@ -13,12 +13,14 @@ from cas.digest import Digest, Hasher
 from cas.errors import BlobNotFound, FileChanged, StoreRefused
 from cas.ingest import Ingested, stage_file
 from cas.keys import blob_key
+from cas.lease import aborted
 from cas.manifest import Entry
 from cas.scratch import Scratch
 
 _READ = 1 << 20
-_SMALL = 8 << 20
 _REQUESTS = 8
+_BESIDE = ((1 << 20, _REQUESTS), (8 << 20, 4))
+"""Up to how many bytes, how many files are sent beside each other: clients hold each a few times in memory."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -68,6 +70,7 @@ class Placement:
         self._scratch = scratch
         self._announce = announce
         self._temporaries = temporaries
+        self._own: set[str] = set()  # keys that this intent has written
 
     def place(self, all_pending: Sequence[Pending]) -> list[Entry]:
         """Give every pending path a blob, an old one that is safe or a new one; returns their entries.
@@ -85,25 +88,43 @@ class Placement:
         stored: dict[Digest, str] = {}
         fresh: list[Pending] = []
         for digest, pending in by_digest.items():
-            for key in old[digest]:
-                if key not in condemned and self._blobs.is_usable(key, pending.ingested.size):
-                    stored[digest] = key
-                    break
-            else:
-                if pending.is_at_hand:
-                    fresh.append(pending)
-                    stored[digest] = blob_key(digest, self._intent)
-                elif pending.origin is None:
-                    raise BlobNotFound(f"{self._backend.name} holds no blob {digest} for {pending.path!r} any more")
+            key = self._choose(digest, pending.ingested.size, old[digest], condemned)
+            if key is not None:
+                stored[digest] = key
+            elif pending.is_at_hand:
+                fresh.append(pending)
+                stored[digest] = blob_key(digest, self._intent)
+            elif pending.origin is None:
+                raise BlobNotFound(f"{self._backend.name} holds no blob {digest} for {pending.path!r} any more")
+        anew = {pending.ingested.digest for pending in fresh}
+        self._own.update(stored[digest] for digest in anew)
         self._store(fresh)
+        if self._local is not None:
+            # Seen is not durable: whoever stored these may still be about to sync their names, or died before it.
+            self._local.settle([key for digest, key in stored.items() if digest not in anew])
         entries = []
         for pending in all_pending:
             digests, digest, size = pending.ingested.digests, pending.ingested.digest, pending.ingested.size
             for algorithm in self._algorithms[1:]:
                 if pending.is_at_hand:
-                    self._blobs.add_alias(digests[algorithm], self._intent, digest)
+                    alias = self._blobs.add_alias if digest in anew else self._blobs.ensure_alias
+                    alias(digests[algorithm], self._intent, digest)
             entries.append(Entry(pending.path, size, digest, pending.origin, stored.get(digest)))
         return entries
+
+    def _choose(self, digest: Digest, size: int, keys: Iterable[str], condemned: frozenset[str]) -> str | None:
+        """One of ``keys`` that holds the bytes and will stay.
+
+        Raises :class:`IntentAborted` if this intent wrote one of them, and that will not: a collector took the
+        writer for dead. To write it again would be to use a key again (docs/decisions/0016).
+        """
+        own = blob_key(digest, self._intent)
+        for key in sorted({*keys, *self._own.intersection([own])}, key=lambda key: (key != own, key)):
+            if key not in condemned and self._blobs.is_usable(key, size):
+                return key
+            if key == own:
+                raise aborted(f"the log call {self._intent}")
+        return None
 
     def _store(self, fresh: list[Pending]) -> None:
         if self._local is not None:
@@ -114,11 +135,12 @@ class Placement:
             if staged:
                 self._local.publish(staged)
             return
-        # The parts of a large file are sent at once; small ones, which have none, are sent beside each other.
-        list(self._at_once(self._send, [each for each in fresh if each.ingested.size <= _SMALL]))
+        # The parts of a large file are sent at once; smaller ones, which have none, are sent beside each other.
+        for limit, requests in _BESIDE:
+            list(self._at_once(self._send, [each for each in fresh if each.ingested.size <= limit], requests))
+            fresh = [each for each in fresh if each.ingested.size > limit]
         for pending in fresh:
-            if pending.ingested.size > _SMALL:
-                self._send(pending)
+            self._send(pending)
 
     def _send(self, pending: Pending) -> None:
         key, size = blob_key(pending.ingested.digest, self._intent), pending.ingested.size
@@ -134,12 +156,14 @@ class Placement:
         ):
             raise StoreRefused(f"{backend.name} cannot copy {stored.key!r} to where it belongs")
 
-    def _at_once(self, function: Callable[[T], R], arguments: Iterable[T]) -> Iterator[R]:
+    def _at_once(
+        self, function: Callable[[T], R], arguments: Iterable[T], requests: int = _REQUESTS
+    ) -> Iterator[R]:
         """``function`` of each argument; where each is a request to another machine, many at once."""
         if self._local is not None:
             yield from map(function, arguments)
             return
-        with ThreadPoolExecutor(_REQUESTS) as pool:
+        with ThreadPoolExecutor(requests) as pool:
             yield from pool.map(function, arguments)
 
     def _stage_again(self, pending: Pending) -> Path:

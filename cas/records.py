@@ -17,5 +17,5 @@ def reading(key: str) -> Iterator[None]:
         if error.key == key:
             raise
         raise MalformedRecord(key, str(error)) from error
-    except (CasError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (CasError, ValueError, LookupError, ArithmeticError, TypeError, AttributeError, RecursionError) as error:
         raise MalformedRecord(key, f"{type(error).__name__}: {error}") from error

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from cas.backends.bucket import PROVIDERS, Bucket
 from cas.backends.opening import open_bucket
@@ -55,7 +55,7 @@ def parse_uri(uri: str) -> Path | Bucket:
     """
     if "://" not in uri and not uri.startswith(SCHEME + ":"):
         return Path(uri).absolute()
-    parts = urlsplit(uri)
+    parts = _split(uri)
     provider = parts.scheme.removeprefix("cas-")
     if provider in PROVIDERS:
         return _parse_bucket(uri, provider)
@@ -72,6 +72,16 @@ def parse_uri(uri: str) -> Path | Bucket:
         raise InvalidURI(f"{uri!r}: not an absolute path, as in cas:///srv/models")
     check_path(path[1:])
     return Path(path)
+
+
+def _split(uri: str) -> SplitResult:
+    if any(ord(c) < 0x20 or ord(c) == 0x7F for c in uri):
+        # urlsplit drops some of them: what is opened would not be what was checked, or is shown.
+        raise InvalidURI(f"{uri!r}: control character")
+    try:
+        return urlsplit(uri)
+    except ValueError as error:
+        raise InvalidURI(f"{uri!r} is no URI: {error}") from None
 
 
 def is_store_uri(uri: str) -> bool:

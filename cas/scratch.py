@@ -15,7 +15,9 @@ import tempfile
 import threading
 from pathlib import Path
 
+from cas.directories import check_way, make_own
 from cas.errors import CasError
+from cas.sharing import make_directory, sharing
 
 
 class Scratch:
@@ -35,10 +37,13 @@ class Scratch:
         if self._directory is None or self._owner != owner:
             with self._lock:
                 if self._directory is None or self._owner != owner:
-                    self.parent.mkdir(exist_ok=True)  # tools that copy trees leave empty directories out
+                    make_directory(self.parent)  # tools that copy trees leave empty directories out
+                    check_way(str(self.parent.parent), str(self.parent))
                     sweep(self.parent)
                     directory = self.parent / owner
-                    directory.mkdir(mode=0o700, exist_ok=True)
+                    make_own(directory)
+                    # Others who share the place may see which blobs are in use; files are closed to them.
+                    os.chmod(directory, 0o700 | sharing(self.parent) & 0o2055)
                     atexit.register(_remove_own, directory, owner)
                     self._directory, self._owner = directory, owner
         return self._directory
@@ -53,18 +58,28 @@ class Scratch:
 
 
 def sweep(parent: Path) -> list[str]:
-    """Remove what processes that are certainly dead left below ``parent``; returns their names.
+    """Remove what processes that are certainly dead left below ``parent``; returns their names."""
+    names = abandoned(parent)
+    for name in names:
+        shutil.rmtree(parent / name, ignore_errors=True)
+    return names
 
-    An owner of another machine, boot or pid namespace cannot be judged from here, so its directory stays.
+
+def abandoned(parent: Path) -> list[str]:
+    """The names of the directories below ``parent`` whose owners are certainly dead.
+
+    An owner of another machine, boot or pid namespace cannot be judged from here.
     """
-    here = own_name().rsplit("-", 2)[0]
-    swept = []
-    for name in os.listdir(parent):
-        machine, _, process = name.rpartition("-")[0].rpartition("-")
-        if machine == here and _start_time(process) != name.rpartition("-")[2]:
-            shutil.rmtree(parent / name, ignore_errors=True)
-            swept.append(name)
-    return swept
+    return [name for name in os.listdir(parent) if is_dead(name)]
+
+
+def is_dead(name: str) -> bool:
+    """Whether the process of this name has certainly ended. One of another machine cannot be judged from here."""
+    machine, _, process = name.rpartition("-")[0].rpartition("-")
+    if machine != own_name().rsplit("-", 2)[0]:
+        return False
+    started = _start_time(process)
+    return started != name.rpartition("-")[2] and not (started is None and _is_hidden(process))
 
 
 def own_name() -> str:
@@ -91,6 +106,17 @@ def _start_time(pid: str) -> str | None:
             return file.read().rpartition(b")")[2].split()[19].decode()
     except (FileNotFoundError, ProcessLookupError):
         return None
+
+
+def _is_hidden(pid: str) -> bool:
+    """Whether there is such a process, of another user whose processes /proc does not show (hidepid)."""
+    try:
+        os.kill(int(pid), 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, ValueError, OverflowError):
+        pass
+    return False
 
 
 def _remove_own(directory: Path, owner: str) -> None:

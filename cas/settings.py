@@ -7,11 +7,11 @@ from typing import NamedTuple, Self
 
 from cas.errors import InvalidInput, MalformedRecord, UnsupportedFormat
 from cas.keys import STORE
+from cas.manifest import MAX_INLINE
 from cas.records import reading
 
 FORMAT = 1
 DEFAULT_INLINE_LIMIT = 16 << 10
-MAX_INLINE_LIMIT = 1 << 20
 
 
 class Settings(NamedTuple):
@@ -48,9 +48,7 @@ class Settings(NamedTuple):
         )
 
     def check(self) -> None:
-        if not 0 <= self.inline_limit <= MAX_INLINE_LIMIT:
-            raise InvalidInput(
-                f"inline_limit must be between 0 and {MAX_INLINE_LIMIT} bytes, not {self.inline_limit}"
-            )
+        if not 0 <= self.inline_limit <= MAX_INLINE:
+            raise InvalidInput(f"inline_limit must be between 0 and {MAX_INLINE} bytes, not {self.inline_limit}")
         if not set(self.aliases) <= {"sha256"}:
             raise InvalidInput(f"aliases may name sha256, not {', '.join(self.aliases)}")

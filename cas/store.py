@@ -28,9 +28,11 @@ from cas.errors import (
     StoreNotFound,
 )
 from cas.keys import MANIFESTS, OWN_ROOT, SCRATCH, STORE, check_root, parse_fragment_key
+from cas.logged import Logged
 from cas.roots import SCHEME, locate, parse_uri
 from cas.scratch import Scratch
 from cas.settings import DEFAULT_INLINE_LIMIT, Settings
+from cas.sharing import make_directory
 from cas.staging import Staging
 from cas.statcache import StatCache
 from cas.supply import Origins, StoreSupply, Supply
@@ -77,6 +79,8 @@ class Store:
         try:
             backend.put(STORE, [settings.encode()], create=True)
         except KeyExists:
+            if backend.read(STORE) == settings.encode():
+                return cls.open(backend)  # the answer was lost, and the put tried again
             raise StoreExists(f"there is a store at {backend.name} already") from None
         return cls.open(backend)
 
@@ -160,6 +164,7 @@ class Store:
             scratch=self.scratch,
             stat_cache=self._stat_cache,
             algorithms=self._algorithms,
+            logged=Logged.of(self.cache) if self.blobs.local is None else None,
         )
 
 
@@ -181,7 +186,7 @@ def _prepare_directory(root: Path) -> None:
         raise StoreExists(f"there is a store at {root} already")
     if names - {SCRATCH.rstrip("/")}:
         raise InvalidInput(f"{root} is not empty, and not a store; choose a directory of its own for the store")
-    (root / SCRATCH).mkdir(exist_ok=True)
+    make_directory(root / SCRATCH)
 
 
 def _scratch_of_user() -> Scratch:

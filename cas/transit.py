@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from cas.blobs import Blobs
 from cas.carrier import Carrier
-from cas.digest import Digest
 from cas.fetch import FetchReport, How
 from cas.keys import blob_key
 from cas.manifest import Entry
@@ -35,17 +34,10 @@ class Transit:
         return report
 
     def _fetch(self, entry: Entry, intent: str) -> How:
-        if self._is_held(entry.digest, entry.size):
+        if self._blobs.is_held(entry.digest, entry.size):
             return How.HELD
         carried = self._carrier.carry(entry, blob_key(entry.digest, intent))
         for digest in carried.digests.values():
             if digest != entry.digest:
                 self._blobs.add_alias(digest, intent, entry.digest)
         return carried.how
-
-    def _is_held(self, digest: Digest, size: int) -> bool:
-        """Whether there is a blob of ``digest`` that will stay."""
-        keys = set(self._blobs.candidates(digest))
-        return bool(keys) and any(
-            self._blobs.is_usable(key, size) for key in sorted(keys - self._blobs.condemned())
-        )

@@ -16,11 +16,10 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple, Self
 from weakref import WeakValueDictionary
 
-from cas.backends import Backend, SupportsPartUploads, SupportsTimes
 from cas.backends.parts import MOST, Part, S3PartUploads, Seen
 from cas.backends.powers import s3_of
 from cas.errors import InvalidInput, KeyExists, KeyNotFound
-from cas.keys import BLOBS, UPLOADS, staged_key
+from cas.keys import staged_key
 from cas.paths import check_path
 from cas.placement import Stored
 from cas.pointer import MAX_SIZE
@@ -133,25 +132,6 @@ class Uploads:
         except KeyNotFound:
             return False
         return True
-
-
-def discard_old(backend: Backend, before: float) -> tuple[int, int]:
-    """Delete what uploads left that nobody has touched since ``before`` (seconds since 1970): staged objects and
-    records of completed uploads, and the parts of unfinished ones, also of uploads of blobs by writers that died.
-
-    Returns how many objects, and how many uploads. An upload that is still going on then fails, and leaves nothing.
-    """
-    old = []
-    if isinstance(backend, SupportsTimes):
-        old = [key for key, stored in backend.modified(UPLOADS) if stored < before]
-        backend.delete(old)
-    uploads = 0
-    if isinstance(backend, SupportsPartUploads):
-        for each in backend.unfinished():
-            if each.started < before and each.key.startswith((UPLOADS, BLOBS)):
-                backend.abort(each.key, each.upload_id)
-                uploads += 1
-    return len(old), uploads
 
 
 class _Upload(NamedTuple):

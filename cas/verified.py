@@ -12,17 +12,21 @@ from pathlib import Path
 
 from cas.digest import digest_of
 
+_EVERY_SECONDS = 1.0
+
 
 class Verified:
     """The shards that are done. Kept below ``directory``, for one ``store`` (its id) and one place in it.
 
-    ``go_on``: with what an earlier one left; else from nothing. Safe to share among threads.
+    ``go_on``: with what an earlier one left; else from nothing. Safe to share among threads. A process that is
+    killed loses what was done in the last second.
     """
 
     def __init__(self, directory: Path, store: str, place: str, *, go_on: bool) -> None:
         self._path = directory / f"{store}-{digest_of(place.encode()).hex[:16]}.json"
         self._lock = threading.Lock()
         self._done: set[str] = set()
+        self._saved = time.monotonic()
         self.began = time.time()
         """Seconds since 1970."""
         if go_on:
@@ -41,7 +45,17 @@ class Verified:
     def add(self, shard: str) -> None:
         with self._lock:
             self._done.add(shard)
-            _write(self._path, json.dumps({"began": self.began, "done": sorted(self._done)}).encode())
+            if time.monotonic() - self._saved >= _EVERY_SECONDS:
+                self._save()
+
+    def save(self) -> None:
+        """Now, whenever the last time was."""
+        with self._lock:
+            self._save()
+
+    def _save(self) -> None:
+        _write(self._path, json.dumps({"began": self.began, "done": sorted(self._done)}).encode())
+        self._saved = time.monotonic()
 
     def forget(self) -> None:
         """It is through: the next one begins anew."""

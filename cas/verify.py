@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from cas.config import verified_path
-from cas.digest import ALGORITHMS, Digest
+from cas.digest import Digest
 from cas.errors import BlobDamaged, BlobNotFound, KeyNotFound
 from cas.keys import BLOBS, QUARANTINE, parse_blob_key
 from cas.needs import Need, Needs, needs_of
@@ -25,6 +25,7 @@ from cas.pace import Pace
 from cas.paths import join
 from cas.quarantine import quarantine
 from cas.references import check
+from cas.shards import shard_of, shards
 from cas.sources import OriginStatus
 from cas.store import Store
 from cas.verified import Verified
@@ -133,8 +134,7 @@ class _Verification:
             self._aliases = _aliases(self._store)
         needed: dict[str, list[str]] = defaultdict(list)
         for key in () if everything else self._needs.blobs:
-            needed[_shard(key)].append(key)
-        names = [f"{BLOBS}{each}/{number:02x}/" for each in ALGORITHMS for number in range(256)]
+            needed[shard_of(key)].append(key)
 
         def look(shard: str) -> None:
             reading = done is not None and shard not in done
@@ -146,10 +146,12 @@ class _Verification:
         workers = _REQUESTS if self._store.blobs.local is None else len(os.sched_getaffinity(0))
         with ThreadPoolExecutor(workers, thread_name_prefix="cas-verify") as pool:
             try:
-                for _ in pool.map(look, names if everything else sorted(needed)):
+                for _ in pool.map(look, shards(self._store.backend) if everything else sorted(needed)):
                     pass
             except BaseException:
                 pool.shutdown(cancel_futures=True)
+                if done is not None:
+                    done.save()
                 raise
 
     def missing(self) -> None:
@@ -234,11 +236,6 @@ class _Verification:
     def _found(self, kind: Kind, key: str, reason: str, models: tuple[str, ...] = ()) -> None:
         with self._lock:
             self._report.problems.append(Problem(kind, key, reason, models))
-
-
-def _shard(key: str) -> str:
-    """Blobs are gone through in shards, by the first two digits of their digest."""
-    return "/".join(key.split("/")[:3]) + "/"
 
 
 def _aliases(store: Store) -> dict[Digest, list[tuple[str, Digest]]]:

@@ -25,11 +25,11 @@ from cas import pointer
 from cas.atomic import remove
 from cas.blobs import Blobs
 from cas.digest import Buffer, Digest, digest_of
-from cas.errors import CasError, IntentAborted, KeyExists
+from cas.errors import CasError
 from cas.fragment import Fragment, Record, encode
 from cas.ingest import SMALL, Ingested, hash_bytes, hash_file, read_file, stage_bytes, stage_file
-from cas.intent import Intent
-from cas.keys import fragment_key, intent_key
+from cas.lease import Lease
+from cas.logged import Logged
 from cas.manifest import Entry
 from cas.paths import check_path
 from cas.placement import Pending, Placement, Stored
@@ -59,29 +59,30 @@ class Writer:
         scratch: Scratch,
         stat_cache: StatCache,
         algorithms: tuple[str, ...] = ("blake3",),
+        logged: Logged | None = None,
     ) -> None:
         self.intent = intent
         self._blobs = blobs
-        self._backend = blobs.backend
         self._local = blobs.local
         self._root = root
         self._inline_limit = inline_limit
         self._scratch = scratch
         self._stat_cache = stat_cache
         self._algorithms = algorithms
+        self._logged = logged
         self._records: dict[str, Record] = {}
         self._inline: dict[str, bytes] = {}
         self._inline_size = 0
         self._pending: list[Pending] = []
         self._temporaries: list[Path] = []
         self._staged: set[Digest] = set()
-        self._announced = False
+        self._lease = Lease(blobs.backend, root, intent)
         self._placement = Placement(
             blobs,
             intent,
             algorithms=algorithms,
             scratch=scratch,
-            announce=self.announce,
+            announce=self._lease.announce,
             temporaries=self._temporaries,
         )
 
@@ -91,9 +92,11 @@ class Writer:
     def __exit__(self, *_: object) -> None:
         remove(self._temporaries)
         self._temporaries.clear()
-        if self._announced:
-            self._backend.delete([intent_key(self.intent)])
-            self._announced = False
+        self._lease.release()
+
+    def announce(self) -> None:
+        """Put the intent: before anything is written to the store in its name."""
+        self._lease.announce()
 
     def put_file(self, path: str, source: Path) -> None:
         """Say that ``path`` holds the bytes of the file ``source``."""
@@ -176,7 +179,7 @@ class Writer:
         can rely on it. Returns the entries."""
         self._place_pending()
         entries = [record.entry for record in self._records.values() if record.entry is not None]
-        self.announce(tuple(sorted({entry.blob for entry in entries if entry.blob is not None})))
+        self._lease.announce({entry.blob for entry in entries if entry.blob is not None})
         return entries
 
     def keep_stamps(self, stamps: Mapping[str, str]) -> None:
@@ -193,20 +196,10 @@ class Writer:
     def commit(self) -> str:
         """Make everything said visible at once; returns the key of the fragment.
 
-        Raises :class:`IntentAborted` if a collector fenced this writer off.
+        Raises :class:`IntentAborted` if a collector fenced this writer off, or took what it wrote.
         """
         self._place_pending()
-        key = fragment_key(self._root, self.intent)
-        parts = encode(Fragment(self.intent, self._records), self._inline)
-        try:
-            self._backend.put(key, parts, create=True)
-        except KeyExists:
-            # A put whose answer was lost succeeded; a tombstone of a collector is what it is not.
-            if self._backend.read(key) != b"".join(parts):
-                raise IntentAborted(
-                    f"writing to {self._root or 'the store'} took longer than its lease, and a collector gave it"
-                    " up; nothing was committed, log it again"
-                ) from None
+        key = self._lease.commit(encode(Fragment(self.intent, self._records), self._inline))
         self.__exit__()
         return key
 
@@ -241,27 +234,23 @@ class Writer:
             raise CasError(f"path {path!r} stands twice in one log call")
         self._records[path] = Record(self.intent, path, entry)
 
-    def announce(self, pins: tuple[str, ...] = ()) -> None:
-        """Put the intent: before anything is written to the store, or relied on in it."""
-        if not self._announced or pins:
-            self._announced = True
-            intent = Intent(self.intent, fragment_key(self._root, self.intent), pins)
-            self._backend.put(intent_key(self.intent), [intent.encode()], create=False)
-
     def _ingest(self, source: Path) -> Ingested:
         """Learn the digest of a file the cheapest way, staging it where it is likely to be new."""
         status, now = source.stat(), time.time_ns()
         if status.st_size <= SMALL:
-            return self._ingest_small(source)
+            return self._stage_for_cache(source) or self._ingest_small(source)
         known = self._stat_cache.lookup(source, status)
         if known is not None and set(self._algorithms) <= set(known):
             return Ingested(status.st_size, known)
         if self._local is not None and not self._stat_cache.looks_known(source, status):
             ingested = stage_file(source, self._scratch.file(), self._algorithms)
         else:
-            ingested = hash_file(source, self._algorithms)
+            ingested = self._stage_for_cache(source) or hash_file(source, self._algorithms)
         self._stat_cache.remember(source, status, ingested.digests, now)
         return ingested
+
+    def _stage_for_cache(self, source: Path) -> Ingested | None:
+        return None if self._logged is None else self._logged.stage(source, self._algorithms)
 
     def _ingest_small(self, source: Path) -> Ingested:
         """Staged only if the store has no such bytes yet: for a small file, hashing is quicker than writing."""
@@ -276,4 +265,6 @@ class Writer:
         if self._pending:
             for entry in self._placement.place(self._pending):
                 self._records[entry.path] = Record(self.intent, entry.path, entry)
+            if self._logged is not None:
+                self._logged.keep(each.ingested for each in self._pending)
             self._pending.clear()

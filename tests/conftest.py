@@ -20,6 +20,8 @@ def _own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAS_STAT_CACHE", str(tmp_path / "stat-cache.sqlite3"))
     monkeypatch.setenv("CAS_CACHE", str(tmp_path / "cas-cache"))
     for name in (
+        "CAS_CACHE_LOGGED",
+        "CAS_CACHE_SIZE",
         "CAS_CLIENT",
         "CAS_LINK",
         "CAS_PATIENCE",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -13,10 +11,9 @@ from cas.cache import Cache
 from cas.config import cache_limit, cache_path, parse_size
 from cas.errors import InvalidInput
 from cas.eviction import Evicted
+from cas_cli.durations import date, duration
 from cas_cli.output import as_json, print_json, print_table, size
 
-_DURATION = re.compile(r"(\d+)([smhdw])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _directory = click.option(
     "--cache",
     "directory",
@@ -46,7 +43,7 @@ def ls(directory: Path | None, as_json: bool) -> None:
         print_json({"cache": str(opened.root), "limit": cache_limit(), "bytes": total, "blobs": blobs})
         return
     rows = [
-        [size(each.size), _date(each.used), "yes" if each.in_use else "", str(each.digest)[:19]] for each in found
+        [size(each.size), date(each.used), "yes" if each.in_use else "", str(each.digest)[:19]] for each in found
     ]
     print_table("", ["size", "last used", "in use", "digest"], rows)
     limit = cache_limit()
@@ -64,7 +61,7 @@ def prune(to_size: str | None, older_than: str | None, directory: Path | None, a
     limit = cache_limit() if to_size is None else _size(to_size)
     if limit is None and older_than is None:
         raise click.UsageError("say --size or --older-than, or set CAS_CACHE_SIZE")
-    before = None if older_than is None else time.time() - _duration(older_than)
+    before = None if older_than is None else time.time() - duration(older_than)
     _tell(_open(directory).prune(limit if older_than is None or to_size else None, before), as_json=as_json)
 
 
@@ -85,10 +82,11 @@ def _open(directory: Path | None) -> Cache:
 
 def _tell(done: Evicted, *, as_json: bool) -> None:
     if as_json:
-        print_json({"blobs": done.blobs, "bytes": done.bytes, "in_use": done.in_use})
+        print_json({"blobs": done.blobs, "bytes": done.bytes, "in_use": done.in_use, "foreign": done.foreign})
         return
     stayed = f"; {size(done.in_use)} are in use, and stay" if done.in_use else ""
-    click.echo(f"deleted {done.blobs} blobs, which freed {size(done.bytes)}{stayed}")
+    foreign = f"; {size(done.foreign)} are other users', who alone may delete them" if done.foreign else ""
+    click.echo(f"deleted {done.blobs} blobs, which freed {size(done.bytes)}{stayed}{foreign}")
 
 
 def _size(text: str) -> int:
@@ -96,14 +94,3 @@ def _size(text: str) -> int:
         return parse_size(text)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
-
-
-def _duration(text: str) -> float:
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        raise click.BadParameter(f"{text!r} is no age; one looks like 30d or 12h")
-    return float(match[1]) * _SECONDS[match[2]]
-
-
-def _date(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")

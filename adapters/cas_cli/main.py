@@ -22,7 +22,9 @@ from typing import Any
 import click
 
 from cas.errors import CasError
+from cas_cli.bundling import bundle
 from cas_cli.caching import cache
+from cas_cli.collecting import gc, pin, pins, unpin
 from cas_cli.doctor import doctor
 from cas_cli.listing import init, ls
 from cas_cli.mirroring import mirror
@@ -65,5 +67,5 @@ def main() -> None:
     pass
 
 
-for _command in (init, ls, stats, verify, repair, doctor, cache, mirror):
+for _command in (init, ls, stats, verify, repair, doctor, cache, mirror, bundle, gc, pin, unpin, pins):
     main.add_command(_command)

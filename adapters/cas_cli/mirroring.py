@@ -1,4 +1,4 @@
-"""`cas mirror`."""
+"""`cas mirror`, and what it says."""
 
 from __future__ import annotations
 
@@ -24,11 +24,20 @@ def mirror(source: str, target: str, as_json: bool) -> None:
     its way. Doing it again goes on where it stopped. What was removed in SRC is removed in DST; what was logged
     into DST itself stays, and wins where it is later. Exit code 1 if anything could not be taken over.
     """
-    from_root, inside = find_store(parse_uri(source))
-    to_root, deeper = find_store(parse_uri(target))
-    if deeper:
-        raise click.UsageError(f"{target} is a place inside a store; name the store itself: paths stay as they are")
-    report = mirrors.mirror(Store.open(from_root), Store.open(to_root), inside)
+    root, inside = find_store(parse_uri(source))
+    print_report(mirrors.mirror(Store.open(root), target_store(target), inside), as_json=as_json)
+
+
+def target_store(uri: str) -> Store:
+    """The store that a URI names, which may not be a place inside one."""
+    root, inside = find_store(parse_uri(uri))
+    if inside:
+        raise click.UsageError(f"{uri} is a place inside a store; name the store itself: paths stay as they are")
+    return Store.open(root)
+
+
+def print_report(report: mirrors.MirrorReport, *, as_json: bool) -> None:
+    """What was taken over; exit code 1 if anything was not."""
     amounts = {how.value: report.fetched.bytes[how] for how in How}
     if as_json:
         document = {"roots": report.roots, "changed": report.changed, "bytes": amounts}

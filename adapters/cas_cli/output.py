@@ -31,11 +31,11 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Rich's console, without colours guessed from the text (a path is not a number).
+    """Rich's console, which shows text as it is: a path is no number, and "[/b]" in it no markup.
 
     A program that reads our output gets each row on one line, however long.
     """
-    made = Console(stderr=stderr, highlight=False)
+    made = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not made.is_terminal:
         made.width = 10_000
     return made

@@ -60,9 +60,13 @@ def mlflow_errors() -> Iterator[None]:
 
 def safe_path(path: str) -> str:
     """A path from a request, decoded and checked; a trailing slash is the habit of some clients."""
+    from cas.errors import InvalidPath
     from cas.paths import check_path
 
-    decoded: str = validate_path_is_safe(path)
+    try:
+        decoded: str = validate_path_is_safe(path)
+    except ValueError as error:  # it takes the path for a URL, and "//[" for one that is malformed
+        raise InvalidPath(path, str(error)) from None
     return check_path(decoded.rstrip("/"))
 
 

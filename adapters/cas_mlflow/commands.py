@@ -114,7 +114,7 @@ def _found(store: Store, below: str) -> Iterator[tuple[Reference, ArtifactRoot, 
                 total = sum(each.size for each in missing)
                 yield Reference(where, source, len(missing), total), root, directory
             with root.open(entry.path) as file:
-                text = file.read().decode()
+                text = file.read()
             if is_reference(text):
                 source = ", ".join(sorted({need.repo for need in needs(text)}))
                 yield Reference(where, f"hf://models/{source}", None, None), root, directory
@@ -132,7 +132,7 @@ def _status_of_stock(root: ArtifactRoot, directory: str) -> str:
 
     try:
         with root.open(join(directory, _MLMODEL)) as file:
-            hub_files(file.read().decode())
+            hub_files(file.read())
     except OriginGated:
         return OriginStatus.GATED.value
     except OriginGone:

@@ -78,7 +78,7 @@ def _model(place: ModelPlace) -> _Model:
             continue
         with place.root.open_entry(entry) as file:
             contents[name] = file.read()
-    mlmodel = contents[MLMODEL].decode()
+    mlmodel = contents[MLMODEL]
     if is_reference(mlmodel):
         hub, files = hub_files(mlmodel)
         small = read_small(hub, files)

@@ -32,9 +32,9 @@ class ModelPlace(NamedTuple):
         """The path, in the artifact root, of a file or directory of the model."""
         return join(self.path, name)
 
-    def read(self, name: str) -> str:
+    def read(self, name: str) -> bytes:
         with self.root.open(self.at(name)) as file:
-            return file.read().decode()
+            return file.read()
 
     def __str__(self) -> str:
         return join(self.root.store.uri, self.root.path, self.path)

@@ -44,7 +44,7 @@ def _write_directory(place: ModelPlace, destination: Path) -> Path:
     return destination
 
 
-def _complete(place: ModelPlace, mlmodel: str, destination: Path) -> None:
+def _complete(place: ModelPlace, mlmodel: bytes, destination: Path) -> None:
     """Add what a model that was logged by name only lacks. Its MLmodel comes last: before, it is as it was."""
     hub, files = hub_files(mlmodel)
     contents = read_small(hub, files)

@@ -74,7 +74,7 @@ def register_model(model_uri: str, name: str, **options: Any) -> ModelVersion:
     return mlflow.register_model(model_uri, name, **options)
 
 
-def hub_files(mlmodel: str) -> tuple[Source, dict[str, RemoteFile]]:
+def hub_files(mlmodel: bytes) -> tuple[Source, dict[str, RemoteFile]]:
     """Which file of the Hub goes to which path of a model that was logged by name and revision only."""
     hub = source(_SCHEME)
     files: dict[str, RemoteFile] = {}
@@ -97,7 +97,7 @@ def entry_of(path: str, file: RemoteFile) -> Entry:
     return Entry(path, file.size, file.digest, file.origin)
 
 
-def _convert(place: ModelPlace, mlmodel: str) -> FetchReport:
+def _convert(place: ModelPlace, mlmodel: bytes) -> FetchReport:
     """The files of the Hub, verbatim, and the MLmodel that MLflow's own persist_pretrained_model would leave."""
     hub, files = hub_files(mlmodel)
     contents = read_small(hub, files)

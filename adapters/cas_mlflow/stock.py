@@ -12,11 +12,10 @@ import re
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
-import yaml
-
 from cas.errors import InvalidInput
 from cas.paths import check_path, join
 from cas.sources import RemoteFile, Snapshot
+from cas_mlflow.yamls import dump, load
 
 _FLAVOR = "transformers"
 _MODEL, _COMPONENTS = "model", "components"
@@ -53,7 +52,7 @@ class HubNeed(NamedTuple):
     weights: bool
 
 
-def is_reference(mlmodel: str) -> bool:
+def is_reference(mlmodel: str | bytes) -> bool:
     """Whether an MLmodel (its YAML) is of the transformers flavor, and names a commit instead of having weights.
 
     False of anything else, even of what is no YAML: a store may hold any file of that name.
@@ -62,7 +61,7 @@ def is_reference(mlmodel: str) -> bool:
     return "source_model_revision" in flavor and "model_binary" not in flavor
 
 
-def needs(mlmodel: str) -> list[HubNeed]:
+def needs(mlmodel: str | bytes) -> list[HubNeed]:
     """What has to be fetched for such a model: first itself, or its base model, then its components, which may be
     of other repositories. Raises InvalidInput if it does not say which commit."""
     flavor = _flavor(mlmodel)
@@ -87,12 +86,12 @@ def select(need: HubNeed, snapshot: Snapshot) -> dict[str, RemoteFile]:
     return {join(need.target, path): by_path[path] for path in sorted(chosen)}
 
 
-def persisted(mlmodel: str, model_size_bytes: int) -> str:
+def persisted(mlmodel: str | bytes, model_size_bytes: int) -> str:
     """The MLmodel of the same model when it is complete: as MLflow's own persist_pretrained_model leaves it, and
     with its size. Raises InvalidInput if it is no such model."""
     if not is_reference(mlmodel):
         raise InvalidInput("the MLmodel is not one that was logged with save_pretrained=False")
-    document = yaml.safe_load(mlmodel)
+    document = load(mlmodel)
     flavor = document["flavors"][_FLAVOR]
     for component in _components(flavor):
         flavor.pop(f"{component}_name", None)
@@ -101,16 +100,12 @@ def persisted(mlmodel: str, model_size_bytes: int) -> str:
     flavor.pop("local_base_model_path", None)
     flavor["model_binary"] = _MODEL
     document["model_size_bytes"] = model_size_bytes
-    text: str = yaml.safe_dump(document, default_flow_style=False)
-    return text
+    return dump(document)
 
 
-def _flavor(mlmodel: str) -> dict[str, Any]:
+def _flavor(mlmodel: str | bytes) -> dict[str, Any]:
     """Empty if the model has no transformers flavor."""
-    try:
-        document = yaml.safe_load(mlmodel)
-    except yaml.YAMLError:
-        return {}
+    document = load(mlmodel)
     flavors = document.get("flavors") if isinstance(document, dict) else None
     flavor = flavors.get(_FLAVOR) if isinstance(flavors, dict) else None
     return flavor if isinstance(flavor, dict) else {}
@@ -118,18 +113,20 @@ def _flavor(mlmodel: str) -> dict[str, Any]:
 
 def _components(flavor: dict[str, Any]) -> list[str]:
     """`processor` is a component that MLflow lists apart."""
-    listed = [str(each) for each in flavor.get("components") or ()]
+    listed = flavor.get("components") or []
+    if not isinstance(listed, list) or not all(isinstance(each, str) for each in listed):
+        raise InvalidInput("the MLmodel's components are no list of names, so it cannot be persisted")
     return listed + (["processor"] if "processor_type" in flavor and "processor" not in listed else [])
 
 
 def _need(flavor: dict[str, Any], name: str, revision: str, target: str, *, weights: bool) -> HubNeed:
     repo, commit = flavor.get(name), flavor.get(revision)
-    if not repo or not commit:
+    if not repo or not commit or not isinstance(repo, str) or not isinstance(commit, str | int):
         raise InvalidInput(
             f"the MLmodel does not say which repository and commit of the Hub its {target} is from ({name}:"
             f" {repo!r}, {revision}: {commit!r}), so it cannot be persisted"
         )
-    return HubNeed(str(repo), str(commit), target, weights)
+    return HubNeed(repo, str(commit), target, weights)
 
 
 def _weights(snapshot: Snapshot, paths: Collection[str]) -> list[str]:

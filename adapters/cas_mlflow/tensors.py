@@ -14,8 +14,10 @@ from cas.manifest import Entry
 from cas_mlflow.boundary import mlflow_errors
 from cas_mlflow.locations import model_places
 
-MAX_HEADER = 100_000_000
-"""Bytes of a header; safetensors' own limit."""
+MAX_HEADER = 8 << 20
+"""Bytes of a header. safetensors allows 100 MB, which take a gigabyte to read, and which no model needs."""
+_MAX_TOKENS = 800_000
+"""Brackets and commas of a header: those of 100,000 tensors. They bound what it takes to parse it."""
 _BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "I16": 16, "U16": 16, "F16": 16,
     "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "C64": 64, "F64": 64, "I64": 64, "U64": 64,
@@ -99,7 +101,10 @@ def read_header(file: BinaryIO, path: str, size: int) -> dict[str, TensorInfo]:
     if length > min(MAX_HEADER, size - 8):
         raise MalformedRecord(path, f"a header of {length} bytes in a file of {size}")
     try:
-        header = json.loads(_read(file, 8, length, path))
+        text = _read(file, 8, length, path)
+        if sum(map(text.count, (b"[", b"{", b","))) > _MAX_TOKENS:
+            raise MalformedRecord(path, "its header describes more tensors than any model has")
+        header = json.loads(text, object_pairs_hook=_without_twins)
         described = {name: each for name, each in header.items() if name != "__metadata__"}
         infos = {name: _info(each, path, 8 + length) for name, each in described.items()}
     except MalformedRecord:
@@ -112,6 +117,14 @@ def read_header(file: BinaryIO, path: str, size: int) -> dict[str, TensorInfo]:
             raise MalformedRecord(path, "its tensors overlap, leave holes, or reach beyond its end")
         position = info.stop
     return infos
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of two tensors of one name, readers do not agree which one there is."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice")
+    return found
 
 
 def _info(described: dict[str, Any], path: str, base: int) -> TensorInfo:

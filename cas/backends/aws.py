@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from cas.backends.refusals import no_credentials
 from cas.config import s3_endpoint, s3_ignores_tls
 from cas.errors import StoreRefused
 
@@ -21,6 +22,19 @@ class S3Settings(NamedTuple):
     region: str
     ignores_tls: bool
     session: Any
+
+    @property
+    def credentials(self) -> Any:
+        """botocore's, which renew themselves; None if there are none, or no botocore.
+
+        Raises :class:`StoreRefused` if whoever hands them out does not.
+        """
+        try:
+            return None if self.session is None else self.session.get_credentials()
+        except Exception as error:
+            if is_unrenewed(error):
+                raise no_credentials("S3", error) from None
+            raise
 
     @property
     def has_own_ca(self) -> bool:
@@ -52,19 +66,36 @@ def obstore_options(settings: S3Settings) -> dict[str, Any]:
     if settings.endpoint:
         options["endpoint"] = settings.endpoint
     if settings.session is not None:
-        if settings.session.get_credentials() is None:
+        credentials = settings.credentials
+        if credentials is None:
             raise StoreRefused(
                 "no credentials for S3: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
             )
-        options["credential_provider"] = _Credentials(settings.session)
+        options["credential_provider"] = _Credentials(credentials)
     return options
+
+
+def is_unrenewed(error: BaseException) -> bool:
+    """Whether botocore says by this that whoever hands out credentials gave none, or such that have expired."""
+    try:
+        from botocore.exceptions import (
+            CredentialRetrievalError,
+            NoCredentialsError,
+            PartialCredentialsError,
+            SSOError,
+            TokenRetrievalError,
+        )
+    except ImportError:
+        return False
+    named = CredentialRetrievalError, NoCredentialsError, PartialCredentialsError, SSOError, TokenRetrievalError
+    return isinstance(error, named) or (isinstance(error, RuntimeError) and "are still expired" in str(error))
 
 
 class _Credentials:
     """What obstore asks for credentials, again and again: profiles, IMDS, IRSA and SSO renew theirs meanwhile."""
 
-    def __init__(self, session: Any) -> None:
-        self._credentials = session.get_credentials()
+    def __init__(self, credentials: Any) -> None:
+        self._credentials = credentials
 
     def __call__(self) -> dict[str, Any]:
         frozen = self._credentials.get_frozen_credentials()  # renews what is about to expire

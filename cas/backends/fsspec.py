@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import datetime
 from typing import Any
 
 import fsspec
 from fsspec.implementations.memory import MemoryFileSystem
 
-from cas.backends.aws import s3_settings
+from cas.backends.aws import is_unrenewed, s3_settings
 from cas.backends.bucket import Bucket
 from cas.backends.interface import Listing
 from cas.backends.powers import S3Powers
-from cas.backends.refusals import PastEndError, code_in, refusal
+from cas.backends.refusals import PastEndError, code_in, no_credentials, refusal
 from cas.backends.remote import RangedRemote
+from cas.backends.s3 import attempts, patience
 from cas.errors import CasError, KeyExists, KeyNotFound, StoreRefused
 from cas.sources import Remote
 
 _WHOLE = 8 << 20
 _PART, _PARTS = 16 << 20, 9_000
+_SILENCE, _UNREACHED = 15.0, 5.0
+"""Seconds without a byte, and without a connection, after which s3fs tries again."""
+_TRIES = 3
 
 _memory_lock = threading.RLock()
 
@@ -107,12 +111,13 @@ class FsspecBackend(S3Powers):
             for part in parts:
                 with self._answers(key):
                     file.write(part)
+            with self._answers(key):
+                file.close()
         except BaseException:
-            file.discard()
             file.closed = True  # else it would be completed when it is collected as garbage
+            with suppress(CasError), self._answers(key):
+                file.discard()
             raise
-        with self._answers(key):
-            file.close()
 
     def delete(self, keys: Sequence[str]) -> None:
         for key in keys:
@@ -161,6 +166,8 @@ class FsspecBackend(S3Powers):
         except CasError:
             raise
         except Exception as error:
+            if is_unrenewed(error):
+                raise no_credentials(self.name, error) from None
             code = _code(error)
             if code in ("PreconditionFailed", "ConditionNotMet", "412"):
                 raise KeyExists(key) from None
@@ -175,16 +182,30 @@ def open_bucket(bucket: Bucket) -> FsspecBackend:
         client: dict[str, Any] = {"region_name": settings.region}
         if settings.ignores_tls:
             client["verify"] = False
-        # What S3's newer checksums need, many servers do not know.
-        config = {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required"}
-        options |= {"endpoint_url": settings.endpoint, "client_kwargs": client, "config_kwargs": config}
+        options |= {"endpoint_url": settings.endpoint, "client_kwargs": client, "config_kwargs": _s3_config()}
     protocol = {"s3": "s3", "gs": "gs", "az": "az"}[bucket.provider]
     try:
         filesystem = fsspec.filesystem(protocol, **options)
+        if bucket.provider == "s3":
+            filesystem.retries = _TRIES
     except ImportError as error:
         raise StoreRefused(f"{bucket} needs a package that is not installed: {error}") from None
     root = "/".join(filter(None, (bucket.name, bucket.prefix)))
     return FsspecBackend(filesystem, root, str(bucket), bucket)
+
+
+def _s3_config() -> dict[str, Any]:
+    """What s3fs tells its botocore, which tries again what was refused for a passing reason. s3fs does so, too,
+    around it, and alone where an answer breaks off: so each has its share of the patience."""
+    seconds = patience()
+    return {
+        # What S3's newer checksums need, many servers do not know.
+        "request_checksum_calculation": "when_required",
+        "response_checksum_validation": "when_required",
+        "retries": {"mode": "standard", "total_max_attempts": attempts(seconds / _TRIES)},
+        "read_timeout": max(1.0, min(_SILENCE, seconds)),
+        "connect_timeout": max(1.0, min(_UNREACHED, seconds)),
+    }
 
 
 def _time(info: Mapping[str, Any]) -> float:

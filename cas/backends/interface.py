@@ -151,12 +151,21 @@ class SupportsLocalFiles(Protocol):
         """Where the file of a key lies, whether it exists or not."""
         ...
 
+    def sync(self) -> None:
+        """Make durable whatever is visible now, whoever put it: its writer may be about to."""
+        ...
+
     def publish(self, staged: Sequence[tuple[Path, str]]) -> None:
         """Move finished scratch files to keys nobody else writes, durably, in one go.
 
         When it returns, all are visible, read-only and safe from a power cut; if it raises, some may be visible
         whole, and the scratch files left over are gone.
         """
+        ...
+
+    def settle(self, keys: Sequence[str]) -> None:
+        """Make sure that objects which :meth:`publish` made visible, in whatever process, stay so after a power
+        cut. Raises FileNotFoundError for one that is gone."""
         ...
 
     def quarantine(self, key: str) -> None:

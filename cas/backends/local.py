@@ -8,15 +8,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from cas.atomic import Publisher, Staged, remove, sync_directory, write_private
+from cas.atomic import Publisher, Staged, remove, sync_directory, sync_file_system, write_private
 from cas.backends.interface import Listing
+from cas.directories import check_way
 from cas.errors import KeyExists, KeyNotFound
 from cas.keys import INTENTS, SCRATCH, quarantine_key
 from cas.scratch import Scratch
+from cas.sharing import make_directory
 
 
 class LocalBackend:
-    """Implements :class:`~cas.backends.interface.Backend` and ``SupportsLocalFiles``.
+    """Implements :class:`~cas.backends.interface.Backend`, ``SupportsTimes`` and ``SupportsLocalFiles``.
 
     Needs of the file system: atomic rename and link, and fsync that means it.
     """
@@ -31,12 +33,17 @@ class LocalBackend:
         return str(self.root)
 
     def path(self, key: str) -> Path:
+        """Where the bytes of a key are. Raises :class:`cas.errors.Damaged` if a link lies on the way."""
+        root = self.name
+        check_way(root, f"{root}/{key}".rpartition("/")[0])
         return self.root / key
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         with os.fdopen(self._open(key), "rb", buffering=0) as file:
             file.seek(start)
-            return file.read() if length is None else file.read(length)
+            # A record may claim any length: no memory is asked for what is not there.
+            there = max(0, os.fstat(file.fileno()).st_size - start)
+            return file.read(there if length is None else min(there, length))
 
     def read_into(self, key: str, start: int, buffer: memoryview) -> int:
         descriptor = self._open(key)
@@ -69,17 +76,26 @@ class LocalBackend:
         return (key for key, _ in self._files(prefix))
 
     def _files(self, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        names = self._names(prefix)
+        if names:  # most of what is asked for is not there
+            check_way(self.name, f"{self.name}/{prefix}".rstrip("/"))
+        return self._below(prefix, names)
+
+    def _below(self, prefix: str, names: Iterable[os.DirEntry[str]]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        for entry in names:
+            if entry.is_dir(follow_symlinks=False):
+                below = f"{prefix}{entry.name}/"
+                yield from self._below(below, self._names(below))
+            elif entry.is_file(follow_symlinks=False):
+                yield prefix + entry.name, entry
+
+    def _names(self, prefix: str) -> Sequence[os.DirEntry[str]]:
         try:
             # All names first: a directory that changes during a slow walk would be listed half old, half new.
             # NFS keeps a deleted file that is still open under such a name.
-            names = [entry for entry in os.scandir(self.path(prefix)) if not entry.name.startswith(".nfs")]
+            return [entry for entry in os.scandir(self.root / prefix) if not entry.name.startswith(".nfs")]
         except (FileNotFoundError, NotADirectoryError):
-            return
-        for entry in names:
-            if entry.is_dir(follow_symlinks=False):
-                yield from self._files(f"{prefix}{entry.name}/")
-            elif entry.is_file(follow_symlinks=False):
-                yield prefix + entry.name, entry
+            return ()
 
     def put(self, key: str, parts: Iterable[bytes], *, create: bool, size: int = 0) -> None:  # noqa: ARG002
         temporary = self.scratch.file()
@@ -97,12 +113,24 @@ class LocalBackend:
     def delete(self, keys: Sequence[str]) -> None:
         remove(self.path(key) for key in keys)
 
+    def modified(self, prefix: str) -> Iterator[tuple[str, float]]:
+        """By the time of the last change of the inode: that of modification is the seal."""
+        for key, entry in self._files(prefix):
+            with suppress(FileNotFoundError):
+                yield key, entry.stat(follow_symlinks=False).st_ctime
+
+    def sync(self) -> None:
+        sync_file_system(self.root)
+
     def publish(self, staged: Sequence[tuple[Path, str]]) -> None:
         self._publisher.publish([Staged(temporary, self.path(key)) for temporary, key in staged], "unique")
 
+    def settle(self, keys: Sequence[str]) -> None:
+        self._publisher.settle([self.path(key) for key in keys])
+
     def quarantine(self, key: str) -> None:
         target = self.path(quarantine_key(key))
-        target.parent.mkdir(exist_ok=True)
+        make_directory(target.parent)
         with suppress(FileNotFoundError):
             os.rename(self.path(key), target)
             sync_directory(target.parent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 
 from cas.backends.interface import Listing
@@ -10,12 +11,13 @@ from cas.errors import KeyExists, KeyNotFound
 
 
 class MemoryBackend:
-    """Implements :class:`~cas.backends.interface.Backend` in a dictionary."""
+    """Implements :class:`~cas.backends.interface.Backend` and ``SupportsTimes`` in a dictionary."""
 
     name = "memory"
 
     def __init__(self) -> None:
         self._objects: dict[str, bytes] = {}
+        self._times: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
@@ -43,6 +45,12 @@ class MemoryBackend:
             if create and key in self._objects:
                 raise KeyExists(key)
             self._objects[key] = data
+            self._times[key] = time.time()
+
+    def modified(self, prefix: str) -> Iterator[tuple[str, float]]:
+        with self._lock:
+            found = [(key, self._times[key]) for key in self._objects if key.startswith(prefix)]
+        return iter(found)
 
     def delete(self, keys: Sequence[str]) -> None:
         with self._lock:

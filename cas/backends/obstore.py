@@ -10,17 +10,17 @@ from datetime import timedelta
 from typing import Any
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, NotSupportedError
+from obstore.exceptions import AlreadyExistsError, BaseError, NotSupportedError, UnauthenticatedError
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from cas.backends.aws import obstore_options, s3_settings
 from cas.backends.bucket import Bucket
 from cas.backends.interface import Listing
 from cas.backends.powers import S3Powers
-from cas.backends.refusals import PastEndError, code_in, refusal
+from cas.backends.refusals import PastEndError, code_in, no_credentials, refusal
 from cas.backends.remote import RangedRemote, SignedRemote
 from cas.config import fetch_patience, s3_ignores_tls
-from cas.errors import KeyExists, KeyNotFound, StoreRefused
+from cas.errors import KeyExists, KeyNotFound, StoreError, StoreRefused
 from cas.sources import Remote
 
 _WHOLE = 8 << 20
@@ -128,7 +128,7 @@ class ObstoreBackend(S3Powers):
         name = f"{self.name}/{key}"
         try:
             self._signed(key)
-        except BaseError:
+        except StoreError:
             # Not every credential can sign: then every range is a request through object_store.
             return RangedRemote(self, key, name)
         if self.bucket.provider == "s3" and s3_ignores_tls():
@@ -151,7 +151,8 @@ class ObstoreBackend(S3Powers):
                 yield from (each for each in chunk if each["path"].startswith(prefix))
 
     def _signed(self, key: str) -> str:
-        return obstore.sign(self._store, "GET", key, _SIGNED_FOR)
+        with self._answers(key):
+            return obstore.sign(self._store, "GET", key, _SIGNED_FOR)
 
     @contextmanager
     def _answers(self, key: str) -> Iterator[None]:
@@ -172,6 +173,8 @@ class ObstoreBackend(S3Powers):
             code = code_in(str(error))
             if isinstance(error, FileNotFoundError) and not code:
                 code = "404"
+            if isinstance(error, UnauthenticatedError) and not code:  # its credential provider raised
+                raise no_credentials(self.name, error) from None
             raise refusal(self.name, key, code, what=_kind(error)) from None
 
 

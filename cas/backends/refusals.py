@@ -29,6 +29,14 @@ def code_in(text: str) -> str:
     return match[1] if match else ""
 
 
+def no_credentials(where: str, error: BaseException) -> StoreRefused:
+    """The error to raise where there is nobody to be: ``error``, whose text may quote secrets, is only named."""
+    return StoreRefused(
+        f"{where}: there are no credentials, or they could not be renewed ({type(error).__name__}). Sign in again"
+        " (aws sso login, or what your credential_process asks for), or see AWS_PROFILE"
+    )
+
+
 def refusal(where: str, key: str, code: str, *, what: str = "") -> CasError | PastEndError:
     """The error to raise for an error code about ``key`` of the store ``where``. ``what`` names what failed if
     there is no code."""

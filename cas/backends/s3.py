@@ -7,11 +7,11 @@ from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any, Self
 
-from cas.backends.aws import S3Settings, content_disposition, s3_settings
+from cas.backends.aws import S3Settings, content_disposition, is_unrenewed, s3_settings
 from cas.backends.bucket import Bucket
-from cas.backends.refusals import refusal
+from cas.backends.refusals import no_credentials, refusal
 from cas.config import fetch_patience
-from cas.errors import KeyNotFound, StoreRefused
+from cas.errors import KeyNotFound
 
 _PATIENCE = 180.0
 _LONGEST_WAIT = 20.0  # botocore's
@@ -36,9 +36,7 @@ class S3:
         if bucket is None or bucket.provider != "s3":
             return None
         settings = s3_settings()
-        if settings.session is None or settings.session.get_credentials() is None:
-            return None
-        return cls(bucket, settings)
+        return None if settings.credentials is None else cls(bucket, settings)
 
     def __repr__(self) -> str:
         return f"<S3 {self.name}>"
@@ -46,7 +44,7 @@ class S3:
     @cached_property
     def client(self) -> Any:
         """botocore's."""
-        return self._client(_attempts(patience()))
+        return self._client(attempts(patience()))
 
     @cached_property
     def hasty_client(self) -> Any:
@@ -74,11 +72,11 @@ class S3:
     def sign_get(self, key: str, seconds: int, *, file_name: str, media_type: str) -> str:
         """An address from which the object can be got for ``seconds``, as a file of this name and type."""
         said = {"ResponseContentDisposition": content_disposition(file_name), "ResponseContentType": media_type}
-        return self._sign("get_object", seconds, self.at(key) | said)
+        return self._sign("get_object", seconds, key, said)
 
     def sign_part(self, key: str, upload_id: str, number: int, seconds: int) -> str:
         """An address to which part ``number`` of an unfinished upload can be put for ``seconds``."""
-        return self._sign("upload_part", seconds, {**self.at(key), "UploadId": upload_id, "PartNumber": number})
+        return self._sign("upload_part", seconds, key, {"UploadId": upload_id, "PartNumber": number})
 
     def abort(self, key: str, upload_id: str) -> None:
         """Give an unfinished upload up, with its parts. One that is gone is no error."""
@@ -91,26 +89,32 @@ class S3:
 
         botocore's own texts quote addresses, so they are neither shown nor chained.
         """
-        from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError, NoCredentialsError
+        from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             yield
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", ""))
             raise (known or {}).get(code) or refusal(self.name, key, code) from None
-        except (NoCredentialsError, CredentialRetrievalError) as error:
-            raise StoreRefused(
-                f"{self.name}: there are no credentials, or they could not be renewed ({type(error).__name__})."
-                " Sign in again, or see AWS_PROFILE"
-            ) from None
-        except BotoCoreError as error:
+        except (BotoCoreError, RuntimeError) as error:
+            if is_unrenewed(error):
+                raise no_credentials(self.name, error) from None
+            if not isinstance(error, BotoCoreError):
+                raise
             raise refusal(self.name, key, "", what=type(error).__name__) from None
 
     @cached_property
-    def _user(self) -> str:
-        return str(self._settings.session.get_credentials().get_frozen_credentials().access_key)
+    def _user(self) -> tuple[str, str]:
+        """What tells users apart. Keys that are renewed change, and differ from session to session; whom they are
+        for does not."""
+        from botocore.credentials import RefreshableCredentials
 
-    def _client(self, attempts: int) -> Any:
+        credentials = self._settings.credentials
+        if isinstance(credentials, RefreshableCredentials):
+            return str(credentials.method), str(self._settings.session.get_config_variable("profile"))
+        return "key", str(credentials.access_key)
+
+    def _client(self, most: int) -> Any:
         from botocore.config import Config
 
         settings = self._settings
@@ -120,7 +124,7 @@ class S3:
             # What S3's newer checksums need, many servers do not know.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            retries={"mode": "standard", "total_max_attempts": attempts},
+            retries={"mode": "standard", "total_max_attempts": most},
             read_timeout=_SILENCE,
         )
         return settings.session.create_client(
@@ -131,8 +135,10 @@ class S3:
             config=config,
         )
 
-    def _sign(self, operation: str, seconds: int, parameters: Mapping[str, Any]) -> str:
-        return str(self.client.generate_presigned_url(operation, Params=parameters, ExpiresIn=seconds))
+    def _sign(self, operation: str, seconds: int, key: str, parameters: Mapping[str, Any]) -> str:
+        named = {**self.at(key), **parameters}
+        with self.answers(key):
+            return str(self.client.generate_presigned_url(operation, Params=named, ExpiresIn=seconds))
 
     def _path(self, key: str) -> str:
         return f"{self._bucket.prefix}/{key}" if self._bucket.prefix else key
@@ -144,11 +150,11 @@ def patience() -> float:
     return _PATIENCE if chosen is None else chosen
 
 
-def _attempts(seconds: float) -> int:
+def attempts(seconds: float) -> int:
     """How often botocore, which knows no time, has to try to spend so many seconds waiting in between."""
-    left, attempts, longest = seconds, 1, 1.0
-    while left > 0 and attempts < 100:
+    left, count, longest = seconds, 1, 1.0
+    while left > 0 and count < 100:
         left -= longest / 2  # it waits a random part of it
         longest = min(longest * 2, _LONGEST_WAIT)
-        attempts += 1
-    return attempts
+        count += 1
+    return count

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from cas.digest import digest_of
+from cas.keys import fragment_key
+from cas.ulid import new_ulid
 
 MEGABYTE = 1 << 20
 
@@ -30,6 +35,17 @@ def read_tree(directory: Path) -> dict[str, bytes]:
         for file in sorted(directory.rglob("*"))
         if file.is_file()
     }
+
+
+def plant_record(store: Path, run: str, path: str, data: bytes) -> Path:
+    """A fragment that says anything of ``path``, as whoever may write to the store's directory could make one."""
+    intent = new_ulid()
+    row = {"path": path, "size": len(data), "digest": str(digest_of(data)), "inline": 0}
+    header = json.dumps({"intent": intent, "puts": [row], "removed": []}).encode()
+    record = store / fragment_key(run, intent)
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_bytes(b"cas-fragment 1 %d %s\n" % (len(header), digest_of(header).hex.encode()) + header + data)
+    return record
 
 
 def log_tree(repository: Any, files: Mapping[str, bytes], artifact_path: str | None = None) -> None:

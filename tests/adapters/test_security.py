@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 import cas
 from cas_mlflow.repository import CasArtifactRepository
 from tests.adapters.deployment import new_run
-from tests.adapters.files import content, every_file, log_tree, read_tree, write_tree
+from tests.adapters.files import content, every_file, log_tree, plant_record, read_tree, write_tree
 
 HOSTILE = [
     "..",
@@ -190,6 +190,28 @@ class TestLinks:
         os.symlink(store.name, tmp_path / "link")
         run = repository.artifact_uri.removeprefix(f"cas://{store.name}")
         assert every_file(CasArtifactRepository(f"cas://{tmp_path}/link{run}")) == ["a/b", "kept"]
+
+
+class TestManifests:
+    """Somebody who may write to the store's directory wrote a record of his own."""
+
+    @pytest.mark.parametrize("path", HOSTILE)
+    def test_a_hostile_path_in_a_record_is_neither_shown_nor_written_out(
+        self, store: cas.Store, destination: Path, path: str, tmp_path: Path
+    ) -> None:
+        run = new_run()
+        plant_record(Path(store.name), run, path, b"hostile")
+        repository = CasArtifactRepository(f"cas://{store.name}/{run}")
+        for call in (
+            repository.list_artifacts,
+            lambda: repository.download_artifacts("", str(destination)),
+            lambda: repository.get_local_path("secret"),
+            repository.delete_artifacts,
+        ):
+            with pytest.raises(MlflowException, match="malformed record"):
+                call()
+        assert read_tree(destination) == {}
+        assert (tmp_path / "secret").read_bytes() == b"secret"
 
 
 class TestURIs:

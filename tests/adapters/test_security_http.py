@@ -11,7 +11,7 @@ import pytest
 import cas
 from cas_mlflow.repository import CasArtifactRepository
 from tests.adapters.deployment import ARTIFACTS, Answer, Deployment, new_run
-from tests.adapters.files import every_file, log_tree, read_tree
+from tests.adapters.files import every_file, log_tree, plant_record, read_tree
 
 SECRET = b"nobody may read this"
 CLIMBING = [
@@ -127,6 +127,40 @@ class TestRequests:
         answer = proxying.request("PUT", f"{ARTIFACTS}/{run}/a", b"x" * (4 << 20))
         assert answer.status == 400
         assert read_tree(proxying.store / "tmp").keys() == before
+
+
+class TestStoreDirectory:
+    """Somebody who may write to the store's directory, where the server reads for everybody."""
+
+    def answers(self, deployment: Deployment, run: str, path: str) -> list[Answer]:
+        return [
+            deployment.request("GET", f"{ARTIFACTS}?path={run}"),
+            deployment.request("GET", f"{ARTIFACTS}/{run}/{path}"),
+            deployment.request("PUT", f"{ARTIFACTS}/{run}/new", b"content"),
+            deployment.request("DELETE", f"{ARTIFACTS}/{run}"),
+        ]
+
+    @pytest.mark.parametrize("path", ["../secret", "/etc/passwd", "a/../../secret", "a\\b"])
+    def test_a_hostile_path_in_a_record_is_refused(self, proxying: Deployment, path: str) -> None:
+        planted = new_run()
+        plant_record(proxying.store, planted, path, SECRET)
+        before = state(proxying)
+        assert all(is_refusal(answer) for answer in self.answers(proxying, planted, "secret"))
+        assert state(proxying) == before
+
+    def test_records_of_another_store_are_not_shown_through_a_link(
+        self, proxying: Deployment, tmp_path: Path
+    ) -> None:
+        """It is one that the server's user may read, and its clients may not."""
+        private = cas.Store.create(tmp_path / "private")
+        private.artifact_root("7/models/m/artifacts").ingest_bytes(SECRET, "secret")
+        planted = new_run()
+        link = proxying.store / "manifests" / planted
+        link.parent.mkdir(parents=True)
+        link.symlink_to(tmp_path / "private/manifests/7/models/m/artifacts")
+        assert all(is_refusal(answer) for answer in self.answers(proxying, planted, "secret"))
+        assert private.artifact_root("7/models/m/artifacts").entry("secret").size == len(SECRET)
+        link.unlink()
 
 
 class TestSources:

@@ -11,6 +11,10 @@ from urllib.parse import quote
 
 import pytest
 
+from cas import Store
+from cas.digest import digest_of
+from cas.keys import parse_blob_key
+from cas.verify import verify
 from tests.adapters.deployment import ARTIFACTS, CLIENT, Deployment, new_run
 from tests.adapters.files import MEGABYTE, content, every_file, log_tree, names, pattern
 
@@ -140,21 +144,54 @@ def test_mlflow_gc_removes_the_files_of_deleted_runs(deployment: Deployment) -> 
     repositories = {run_id: deployment.direct(place_of(deployment, uri)) for run_id, uri in runs.items()}
     for run_id in (full, kept):
         log_tree(repositories[run_id], {"small": b"1", "directory/large": pattern(MEGABYTE)})
-    for run_id in (full, empty):
-        deployment.call("runs/delete", run_id=run_id)
+    mlflow_gc(deployment, full, empty)
+    assert every_file(repositories[full]) == []
+    assert every_file(repositories[kept]) == ["directory/large", "small"]
+    assert deployment.get("/api/2.0/mlflow/runs/get", run_id=full).status == 404
 
+
+def test_cas_gc_then_gives_their_bytes_back(deployment: Deployment) -> None:
+    """What another run shares with them stays, and so does what is pinned."""
+    runs = dict(deployment.create_run() for _ in range(3))
+    deleted, pinned, kept = runs
+    repositories = {run_id: deployment.direct(place_of(deployment, uri)) for run_id, uri in runs.items()}
+    shared, lost, dear = (pattern(MEGABYTE, seed) for seed in (101, 102, 103))
+    log_tree(repositories[deleted], {"shared": shared, "lost": lost})
+    log_tree(repositories[pinned], {"dear": dear})
+    log_tree(repositories[kept], {"shared": shared})
+    cas_command("pin", f"{deployment.store}/{place_of(deployment, runs[pinned])}")
+    mlflow_gc(deployment, deleted, pinned)
+
+    store = Store.open(deployment.store)
+    before = sum(size for _, size in store.blobs.listing())
+    cas_command("gc", "--grace", "0s", "--yes", str(deployment.store))
+    held = {parse_blob_key(key)[0] for key, _ in store.blobs.listing()}
+    assert before - sum(size for _, size in store.blobs.listing()) >= MEGABYTE
+    assert digest_of(lost) not in held
+    assert {digest_of(shared), digest_of(dear)} <= held
+    assert content(repositories[kept], "shared") == shared
+    assert every_file(repositories[deleted]) == every_file(repositories[pinned]) == []
+    assert verify(store).problems == []
+
+
+def mlflow_gc(deployment: Deployment, *run_ids: str) -> None:
+    """Delete runs, and have MLflow forget them for good."""
+    for run_id in run_ids:
+        deployment.call("runs/delete", run_id=run_id)
     environment = {**os.environ, **CLIENT, "MLFLOW_DISABLE_TELEMETRY": "true"}
     command = [
-        *(sys.executable, "-m", "mlflow", "gc", "--run-ids", f"{full},{empty}"),
+        *(sys.executable, "-m", "mlflow", "gc", "--run-ids", ",".join(run_ids)),
         *("--backend-store-uri", f"sqlite:///{deployment.server.log.parent / 'mlflow.db'}"),
         *("--tracking-uri", deployment.server.uri),
     ]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Failed" not in done.stdout + done.stderr
-    assert every_file(repositories[full]) == []
-    assert every_file(repositories[kept]) == ["directory/large", "small"]
-    assert deployment.get("/api/2.0/mlflow/runs/get", run_id=full).status == 404
+
+
+def cas_command(*arguments: str) -> None:
+    command = [str(Path(sys.executable).with_name("cas")), *arguments]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 class TestTheCostOfBeingInstalled:

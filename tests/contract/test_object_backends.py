@@ -14,7 +14,8 @@ from cas.backends.bucket import Bucket
 from cas.backends.fsspec import FsspecBackend
 from cas.backends.fsspec import open_bucket as fsspec_bucket
 from cas.backends.obstore import ObstoreBackend
-from cas.testing import BackendContract, StoreContract
+from cas.testing import BackendContract, CollectionContract, StoreContract
+from cas.testing.fixtures import StoreFixtures
 from cas.ulid import new_ulid
 
 OPENERS = {"obstore": ObstoreBackend, "fsspec": fsspec_bucket}
@@ -50,7 +51,7 @@ class TestFsspecInMemory(BackendContract):
         return FsspecBackend(fsspec.filesystem("memory"), f"/{new_ulid()}")
 
 
-class StoreOnS3(StoreContract):
+class StoreOnS3(StoreFixtures):
     client = ""
 
     @pytest.fixture
@@ -67,16 +68,32 @@ class StoreOnS3(StoreContract):
         return Store.open(store.uri)
 
 
-class TestStoreOnS3ThroughObstore(StoreOnS3):
+class TestStoreOnS3ThroughObstore(StoreOnS3, StoreContract):
     client = "obstore"
 
 
-class TestStoreOnS3ThroughFsspec(StoreOnS3):
+class TestStoreOnS3ThroughFsspec(StoreOnS3, StoreContract):
     client = "fsspec"
 
 
-class TestStoreInMemoryThroughFsspec(StoreContract):
+class TestCollectionOnS3ThroughObstore(StoreOnS3, CollectionContract):
+    client = "obstore"
+
+
+class TestCollectionOnS3ThroughFsspec(StoreOnS3, CollectionContract):
+    client = "fsspec"
+
+
+class StoreInMemoryThroughFsspec(StoreFixtures):
     @pytest.fixture
     def store(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
         monkeypatch.setenv("CAS_CACHE", str(tmp_path / "cache"))
         return Store.create(FsspecBackend(fsspec.filesystem("memory"), f"/{new_ulid()}"))
+
+
+class TestStoreInMemoryThroughFsspec(StoreInMemoryThroughFsspec, StoreContract):
+    pass
+
+
+class TestCollectionInMemoryThroughFsspec(StoreInMemoryThroughFsspec, CollectionContract):
+    pass

@@ -8,10 +8,11 @@ import pytest
 
 from cas import Store
 from cas.backends import LocalBackend, MemoryBackend
-from cas.testing import StoreContract
+from cas.testing import CollectionContract, StoreContract
+from cas.testing.fixtures import StoreFixtures
 
 
-class TestLocalStore(StoreContract):
+class Local(StoreFixtures):
     @pytest.fixture
     def store(self, tmp_path: Path) -> Store:
         return Store.create(tmp_path / "store")
@@ -25,7 +26,15 @@ class TestLocalStore(StoreContract):
         return Store.open(store.backend.root)
 
 
-class TestMemoryStore(StoreContract):
+class TestLocalStore(Local, StoreContract):
+    pass
+
+
+class TestLocalCollection(Local, CollectionContract):
+    pass
+
+
+class InMemory(StoreFixtures):
     @pytest.fixture
     def store(self) -> Store:
         return Store.create(MemoryBackend())
@@ -33,3 +42,11 @@ class TestMemoryStore(StoreContract):
     @pytest.fixture
     def aliasing_store(self) -> Store:
         return Store.create(MemoryBackend(), aliases=("sha256",))
+
+
+class TestMemoryStore(InMemory, StoreContract):
+    pass
+
+
+class TestMemoryCollection(InMemory, CollectionContract):
+    pass

@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -15,8 +16,10 @@ from typing import NamedTuple
 
 import cas
 import cas.verify
+from cas import collect
+from cas.condemned import condemned_key, encode_condemned
 from cas.digest import digest_of
-from cas.keys import CONDEMNED, blob_key
+from cas.keys import BLOBS, CONDEMNED, INTENTS, blob_key, fragments_prefix, intent_key
 from cas.ulid import new_ulid
 
 # Imported when first used, which would be one more call to be killed in.
@@ -27,10 +30,13 @@ Files = dict[str, bytes]
 OLD = "1/models/old/artifacts"
 NEW = "1/models/new/artifacts"
 MANY = "1/models/many/artifacts"
+FOLDED = "1/models/folded/artifacts"
+GARBAGE = 4  # blobs nobody needs
 WEIGHTS = b"old weights" * 9000
 BEFORE: dict[str, Files] = {
     OLD: {"replaced": b"old", "kept": b"kept", "weights": WEIGHTS},
     NEW: {},
+    FOLDED: {"one": b"1", "two": b"2"},
     MANY: {f"{number:02}": b"%d" % number for number in range(31)},
 }
 TREE: Files = {
@@ -48,6 +54,7 @@ class Operation(NamedTuple):
     root: str
     adds: Files
     run: Callable[[cas.ArtifactRoot, Path], None]
+    check: Callable[[cas.Store], None] = lambda _: None
 
     @property
     def before(self) -> Files:
@@ -70,12 +77,27 @@ def _log_and_delete(root: cas.ArtifactRoot, _: Path) -> None:
     root.fold()
 
 
+def _collect(root: cas.ArtifactRoot, _: Path) -> None:
+    """Everything goes at once: what is condemned, its list, a dead writer's intent, what was folded."""
+    collect.execute(root.store, collect.plan(root.store, grace=0, now=time.time() + 25 * 3600))
+
+
+def _is_clean(store: cas.Store) -> None:
+    """Nothing is there but what is needed (and directories that are empty)."""
+    needed = {entry.blob for root in store.artifact_roots() for entry in root.manifest()}
+    assert {key for key, _ in store.blobs.listing()} == needed - {None}
+    for prefix in (CONDEMNED, INTENTS):
+        assert list(store.backend.keys(prefix)) == []
+    assert len(list(store.backend.keys(fragments_prefix(FOLDED)))) == 1
+
+
 OPERATIONS = {
     "a tree": Operation(NEW, TREE, lambda root, sources: root.ingest_tree(sources / "tree")),
     "small bytes": Operation(OLD, {"replaced": b"new"}, lambda root, _: root.ingest_bytes(b"new", "replaced")),
     "known bytes": Operation(OLD, {"again": WEIGHTS}, lambda root, _: root.ingest_bytes(WEIGHTS, "again")),
     "a fold": Operation(OLD, {}, _fold_and_delete),
     "a log call that folds": Operation(MANY, {"31": b"31"}, _log_and_delete),
+    "a collection": Operation(OLD, {}, _collect, _is_clean),
     "many blobs": Operation(NEW, BATCH, lambda root, sources: root.ingest_tree(sources / "batch")),
 }
 
@@ -89,13 +111,31 @@ def prepare(directory: Path) -> None:
     old = store.artifact_root(OLD)
     old.ingest_bytes(b"removed", "removed")
     old.remove("removed")
-    condemned = json.dumps({"keys": [blob_key(digest_of(b"of another"), new_ulid())]}).encode()
-    store.backend.put(f"{CONDEMNED}{new_ulid()}.json", [condemned], create=True)
+    condemned = [blob_key(digest_of(b"of another"), new_ulid())]
+    store.backend.put(condemned_key(new_ulid()), [encode_condemned(condemned, unneeded=False)], create=True)
+    for number in range(GARBAGE):
+        old.ingest_bytes(b"%d" % number * 20_000, "garbage")
+    old.remove("garbage")
+    condemned = [each.key for each in store.backend.list(BLOBS) if each.size == 20_000][:2]
+    store.backend.put(condemned_key(new_ulid()), [encode_condemned(condemned, unneeded=True)], create=True)
+    store.artifact_root(FOLDED).fold()
+    (directory / "dead").write_text(_leave_an_intent(store))
     for name, files in (("tree", TREE), ("batch", BATCH)):
         for path, data in files.items():
             source = directory / "sources" / name / path
             source.parent.mkdir(parents=True, exist_ok=True)
             source.write_bytes(data)
+
+
+def _leave_an_intent(store: cas.Store) -> str:
+    """As a writer does that is killed before its commit; returns its name."""
+    with store.artifact_root(NEW).log_call(["never"]) as writer:
+        writer.put_bytes("never", b"never" * 5000)
+        writer.hold()
+        key = intent_key(writer.intent)
+        left = store.backend.read(key)
+    store.backend.put(key, [left], create=True)
+    return key.rpartition("/")[2]
 
 
 def perform(channel: Connection, package: str, name: str, directory: str) -> None:

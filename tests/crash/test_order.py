@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.operations import BATCH, NEW, OLD
+from cas.digest import digest_of
+from cas.keys import blobs_prefix
+from tests.crash.operations import BATCH, GARBAGE, NEW, OLD, WEIGHTS
 from tests.crash.tracing import SYSTEM_CALLS, Call, calls, copy_of, run_traced
 
 _WRITES = {"write", "copy_file_range", "ftruncate", "fchmod", "utimensat"}
@@ -116,6 +118,15 @@ def test_a_known_blob_is_pinned_before_the_condemned_lists_are_read(trace_of: Ca
     assert min(listed) < pinned < min(condemned) < max(condemned) < fragment
 
 
+def test_a_blob_that_was_there_is_durable_before_it_is_relied_on(trace_of: Callable[[str], Trace]) -> None:
+    """Whoever stored it may have died between its name and the sync of its name."""
+    trace = trace_of("known bytes")
+    (fragment,) = trace.named("manifests")
+    (blob,) = (trace.store / blobs_prefix(digest_of(WEIGHTS))).iterdir()
+    for directory in (blob.parent, *blob.parent.parents[:3]):
+        assert min(trace.synced(str(directory))) < fragment, directory
+
+
 def test_small_files_need_no_intent(trace_of: Callable[[str], Trace]) -> None:
     assert trace_of("small bytes").named("intents") == []
 
@@ -142,6 +153,40 @@ def test_what_was_folded_is_deleted_after_the_fold_is_durable(trace_of: Callable
     assert deleted
     assert trace.is_synced_before_it_is_named(fold)
     assert trace.directories_synced(fold, min(deleted))
+
+
+def test_nothing_is_deleted_before_what_decided_it_is_durable(trace_of: Callable[[str], Trace]) -> None:
+    """Also what others put: a collector may have seen a removal that a power cut takes back."""
+    trace = trace_of("a collection")
+    listed = trace.find(lambda call: call.name == "openat" and f"{trace.store}/manifests" in call.target)
+    condemned = trace.named("condemned")
+    deleted = trace.find(lambda call: call.name == "unlink" and call.target.startswith(f"{trace.store}/blobs/"))
+    dropped = trace.find(lambda call: call.name == "unlink" and call.target.startswith(f"{trace.store}/condemned/"))
+    together = trace.synced(str(trace.store), "syncfs")
+    assert len(deleted) == GARBAGE + 1  # and what a dead writer left
+    assert any(max(listed) < each < min(deleted) for each in together)
+    assert max(condemned) < min(deleted)
+    assert any(max(deleted) < each < min(dropped) for each in together)
+
+
+def test_what_is_condemned_is_published_between_two_markings(trace_of: Callable[[str], Trace]) -> None:
+    trace = trace_of("a collection")
+    first, second = trace.named("condemned")
+    for below in ("intents", "manifests"):
+        read = trace.find(lambda call: call.name == "openat" and call.target == f"{trace.store}/{below}")  # noqa: B023
+        assert min(read) < first
+        assert any(first < each < second for each in read)
+    intents = trace.find(lambda call: call.name == "openat" and call.target == f"{trace.store}/intents")
+    fragments = trace.find(lambda call: call.name == "openat" and call.target == f"{trace.store}/manifests")
+    assert max(each for each in intents if each < second) < max(each for each in fragments if each < second)
+
+
+def test_a_dead_writer_is_fenced_off_before_its_intent_goes(trace_of: Callable[[str], Trace]) -> None:
+    trace = trace_of("a collection")
+    [tombstone] = trace.named(f"manifests/{NEW}")
+    [gone] = trace.find(lambda call: call.name == "unlink" and call.target.startswith(f"{trace.store}/intents/"))
+    assert trace.calls[tombstone].name == "linkat", "create-only"
+    assert tombstone < gone
 
 
 @pytest.mark.parametrize("name", ["a tree", "small bytes", "a fold", "a log call that folds", "many blobs"])

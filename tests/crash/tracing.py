@@ -36,6 +36,7 @@ SYSTEM_CALLS = (
     "rename",
     "linkat",
     "unlink",
+    "rmdir",
 )
 
 # multiprocessing asks after all its children whenever it starts one, which must not happen while one is joined.
@@ -134,6 +135,7 @@ def check_goes_on(directory: Path, name: str) -> None:
     root = store.artifact_root(operation.root)
     operation.run(root, directory / "sources")
     root.ingest_bytes(b"later", "later")
+    operation.check(store)
     assert contents(store, operation.root) == operation.after | {"later": b"later"}
     assert verify(store).problems == []
     assert unfinished(directory) == []
@@ -174,6 +176,6 @@ def calls(log: str) -> list[Call]:
         if match is None or match["result"].startswith(("-", "?")):
             continue
         name, arguments = match["call"], match["arguments"]
-        about = _QUOTED if name in {"rename", "linkat", "unlink", "mkdir", "openat"} else _OPEN_FILE
+        about = _QUOTED if name in {"rename", "linkat", "unlink", "rmdir", "mkdir", "openat"} else _OPEN_FILE
         found.append(Call(name, tuple(about.findall(arguments)), text))
     return found

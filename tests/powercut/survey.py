@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 import cas
+import cas.collect
 import cas.verify
 from cas.errors import CasError, StoreNotFound
 from cas.intent import Intent
@@ -36,6 +37,7 @@ class Survey:
             if root.path != _PROBE:
                 self._look_through(root)
         self._intents(store)
+        cas.collect.plan(store)  # raises if there is anything that it cannot judge
         self._log_again(store, path)
 
     def _verify(self, store: cas.Store) -> None:

@@ -11,11 +11,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cas.backends import MemoryBackend
+from cas.condemned import CondemnedList, condemned_key
 from cas.digest import digest_of
 from cas.errors import MalformedRecord
 from cas.fragment import Fragment, encode, manifest_of
 from cas.history import read_fragment
-from cas.intent import Intent, condemned_keys
+from cas.intent import Intent
 from cas.keys import fragment_key, intent_key
 from tests.property.strategies import ROOT, log_calls, quick, thorough
 
@@ -136,13 +137,15 @@ def test_the_error_names_the_record_that_is_malformed(document: object) -> None:
 
 
 @quick
-@given(_json, st.sampled_from(["fragment", "intent", "pins", "lease_seconds", "keys", None]))
+@given(_json, st.sampled_from(["fragment", "intent", "pins", "lease_seconds", "keys", "unneeded", None]))
 def test_any_intent_or_condemned_list_is_refused_or_read(value: object, field: str | None) -> None:
     good = json.loads(Intent(INTENT, KEY).encode()) | {"keys": []}
     data = json.dumps(good | {field: value} if field else value).encode()
-    key = intent_key(INTENT)
-    for found in (_outcome(lambda: Intent.decode(key, data)), _outcome(lambda: condemned_keys(key, data))):
-        assert not isinstance(found, MalformedRecord) or found.key == key
+    intent, condemned = intent_key(INTENT), condemned_key(INTENT)
+    found = _outcome(lambda: Intent.decode(intent, data))
+    assert not isinstance(found, MalformedRecord) or found.key == intent
+    listed = _outcome(lambda: CondemnedList.decode(condemned, data))
+    assert not isinstance(listed, MalformedRecord) or listed.key == condemned
 
 
 def _outcome(read: Callable[[], T]) -> T | MalformedRecord:

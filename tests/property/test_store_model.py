@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from cas import ArtifactRoot, Store
 from cas.backends import MemoryBackend
+from cas.collect import execute, plan
 from cas.digest import digest_of
 from cas.errors import PathConflict, PathNotFound
 from cas.keys import INTENTS
@@ -100,6 +101,13 @@ class StoreModel(RuleBasedStateMachine):
             assert root.remove(path) == len(gone)
         for each in gone:
             del self.files[each]
+
+    @rule(user=users)
+    def collect(self, user: str) -> None:
+        for root in self._roots(user):
+            execute(root.store, plan(root.store, grace=0))
+            needed = {entry.blob for entry in root.manifest() if entry.blob is not None}
+            assert {key for key, _ in root.store.blobs.listing()} == needed
 
     @rule(user=users)
     def fold(self, user: str) -> None:

@@ -40,6 +40,16 @@ def test_where_no_store_is_it_says_how_to_make_one(uri: str, client: str, proxy:
     assert f"cas init {uri}" in output
 
 
+@pytest.mark.parametrize("code", ["SignatureDoesNotMatch", "ExpiredToken"])
+def test_a_refusal_shows_no_secret(store: Store, proxy: FaultProxy, code: str) -> None:
+    proxy.before = lambda exchange: exchange.refuse(403, code)
+    for command in ("ls", "verify", "stats"):
+        status, output = cas(command, store.uri)
+        assert status == 1
+        for secret in ("testkey", "testsecret", "Signature=", "Traceback"):
+            assert secret not in output
+
+
 @pytest.mark.parametrize("address", ["cas-s3://no-such-bucket-here/team", "cas-s3://key:secret@bucket/team"])
 def test_a_bad_address_is_one_line(address: str, client: str, proxy: FaultProxy) -> None:
     code, output = cas("init", address)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,9 +15,13 @@ from cas.backends import Backend
 from cas.backends.opening import open_bucket
 from cas.roots import parse_uri
 from cas_cli.main import main
+from cas_mlflow.stock import is_reference
+from tests.support.hub import LoopbackHub
+from tests.support.processes import run_fresh
 from tests.support.s3_faults import Exchange, FaultProxy
 from tests.support.s3_server import S3Server
 
+from . import stock_model
 from .conftest import MB, PLACE
 
 MLMODEL = b"flavors: {}\nmodel_uuid: m-1\n"
@@ -106,3 +113,35 @@ def test_a_failure_leaves_nothing(
     assert "InternalError" in done.output
     proxy.before = None
     assert [*backend_of(destination).keys("")] == []
+
+
+@pytest.mark.timeout(300)
+def test_weights_that_are_still_on_the_hub_go_straight_into_the_bucket(
+    store: Store, s3: S3Server, bucket: str, tmp_path: Path
+) -> None:
+    """Of a model that plain MLflow has logged by its name only. It loads from there without the Hub."""
+    repo, logged, out = (tmp_path / name for name in ("repo", "logged", "out"))
+    common = {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "DISABLE_SAFETENSORS_CONVERSION": "1"}
+    common["MLFLOW_TRACKING_URI"] = f"sqlite:///{tmp_path}/mlflow.db"
+    run_fresh(common, stock_model.make, repo)
+    destination = f"s3://{s3.make_bucket(f'{bucket}-plain')}/models/one"
+    with LoopbackHub() as hub:
+        hub.add_repo("acme/tiny", repo)
+        said = run_fresh(common | hub.environment(tmp_path / "one"), stock_model.log, "acme/tiny", logged)
+        store.artifact_root(PLACE).ingest_tree(logged, "model")
+        before = {*store.backend.keys("")}
+        words = ["persist", f"{store.uri}/{PLACE}/model", "--to", destination]
+        command = [sys.executable, "-c", "from cas_cli.main import main; main()", *words]
+        environment = {**os.environ, **common, **hub.environment(tmp_path / "two")}
+        subprocess.run(command, check=True, env=environment, timeout=120)
+    assert {*store.backend.keys("")} == before
+    assert sum(each.stat().st_size for each in (tmp_path / "two").rglob("*") if each.is_file()) < MB
+    backend = backend_of(destination)
+    for key in backend.keys(""):
+        (out / key).parent.mkdir(parents=True, exist_ok=True)
+        (out / key).write_bytes(backend.read(key))
+    for shard in repo.glob("*.safetensors"):
+        assert (out / "model" / shard.name).read_bytes() == shard.read_bytes()
+    assert not is_reference((out / "MLmodel").read_text())
+    nowhere = common | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "none")}
+    assert run_fresh(nowhere, stock_model.say, out) == said

@@ -16,20 +16,20 @@ import pytest
 from mlflow.entities.multipart_upload import MultipartUploadPart
 from mlflow.exceptions import MlflowException
 
-from cas import Store
+from cas import Store, collect
 from cas.backends import SupportsPartUploads
 from cas.backends.fsspec import FsspecBackend
 from cas.backends.opening import open_bucket
 from cas.backends.parts import Part
 from cas.digest import Digest
 from cas.errors import InvalidInput, PathConflict, PointerRefused, StoreError
-from cas.keys import STORE
+from cas.keys import INTENTS, STORE
 from cas.place import Place
 from cas.pointer import Pointer
 from cas.roots import parse_uri
 from cas.settings import Settings
 from cas.ulid import new_ulid
-from cas.uploads import Begun, Uploads, discard_old
+from cas.uploads import Begun, Uploads
 from cas.verify import verify
 from cas_mlflow.repository import CasBucketArtifactRepository
 from tests.support.s3_faults import Exchange, FaultProxy, Times
@@ -321,7 +321,12 @@ def test_what_failed_midway_is_gone_on_with(uploads: Uploads, store: Store, prox
     proxy.before = None
     uploads.complete(PATH, begun.upload_id, parts)
     assert shown(store) == {PATH: b"".join(CONTENT)}
+    # Its commit was refused, and so was its tombstone: it cannot tell, and leaves its intent to its lease.
+    [intent] = left(store)
+    assert intent.startswith(INTENTS)
+    collect.execute(store, collect.plan(store, now=time.time() + 25 * 3600))
     assert left(store) == []
+    assert shown(store) == {PATH: b"".join(CONTENT)}
 
 
 def test_an_aborted_upload_is_gone(uploads: Uploads, store: Store) -> None:
@@ -344,13 +349,15 @@ def test_an_address_expires(uploads: Uploads, store: Store, monkeypatch: pytest.
     assert any(is_refused(address) for _ in iter(int, 1))  # once the second is over
 
 
-def test_what_nobody_finished_is_discarded_when_it_is_old(uploads: Uploads, store: Store) -> None:
+def test_what_nobody_finished_is_collected_when_it_is_old(uploads: Uploads, store: Store) -> None:
     done = uploads.begin(f"{PATH}-done", 4)
     uploads.complete(f"{PATH}-done", done.upload_id, put(done, CONTENT))
     begun = uploads.begin(PATH, 4)
     parts = put(begun, CONTENT)
-    assert discard_old(store.backend, time.time() - 600) == (0, 0)
-    assert discard_old(store.backend, time.time() + 600) == (1, 1)
+    for hours, expected in ((47, (0, 0)), (49, (1, 1))):
+        made = collect.plan(store, now=time.time() + hours * 3600)
+        assert (len(made.leftovers.staged), len(made.leftovers.uploads)) == expected
+        collect.execute(store, made)
     assert list(store.backend.keys("tmp/")) == []
     assert left(store) == []
     with pytest.raises(InvalidInput, match="too long ago"):

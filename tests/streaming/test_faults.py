@@ -235,3 +235,17 @@ def test_no_error_quotes_a_signature_or_a_token(hub, store, entry, monkeypatch, 
     said = str(raised.value) + caplog.text
     assert "hf_secret" not in said
     assert "Signature" not in said
+
+
+def test_nothing_that_is_stored_holds_a_signature_or_a_token(hub, store, entry, monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: "hf_secret")
+    root = store.artifact_root("models/m/artifacts")
+    with root.log_call() as writer:
+        writer.put_known(entry.path, entry.digest, entry.size, entry.origin)
+        writer.commit()
+    fetch(store, entry)
+    root.checkout("", tmp_path / "out")
+    small = [each for each in tmp_path.rglob("*") if each.is_file() and each.stat().st_size < 1 << 20]
+    assert any(each.suffix == ".fragment" for each in small)
+    for each in small:
+        assert not any(secret in each.read_bytes() for secret in (b"hf_secret", b"Signature"))

@@ -112,7 +112,8 @@ class FaultProxy:
         connection = http.client.HTTPConnection(self._target, timeout=60)
         try:
             # The Host header is the proxy's own: it is what the client has signed.
-            connection.request(exchange.method, exchange.path, exchange.body or None, exchange.headers)
+            with suppress(ConnectionError):  # it may refuse a request, and hang up, before it has read all of it
+                connection.request(exchange.method, exchange.path, exchange.body or None, exchange.headers)
             response = connection.getresponse()
             exchange.answer = response.read()
             exchange.status = response.status

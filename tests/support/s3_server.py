@@ -128,11 +128,8 @@ class S3Server:
         self._run("ceph-osd", "-i", "0")
         self._run("radosgw", "-n", "client.rgw")
         self._wait()
-        self._run(
-            "radosgw-admin", "-n", "client.rgw", "--log-file", str(self._directory / "log/admin.log"),
-            "--admin-socket", "", "user", "create", "--uid=test", "--display-name=test",
-            f"--access-key={ACCESS_KEY}", f"--secret-key={SECRET_KEY}", "--max-buckets=0",
-        )  # fmt: skip
+        keys = f"--access-key={ACCESS_KEY}", f"--secret-key={SECRET_KEY}"
+        self._administer("user", "create", "--uid=test", "--display-name=test", *keys, "--max-buckets=0")
 
     def stop(self) -> None:
         """End what :meth:`start` started, and remove the data."""
@@ -152,6 +149,17 @@ class S3Server:
         )
         client.create_bucket(Bucket=name)
         return name
+
+    def make_key(self) -> tuple[str, str]:
+        """Another access key and secret key of the same user."""
+        access, secret = f"key{uuid.uuid4().hex[:12]}", f"secret{uuid.uuid4().hex}"
+        keys = f"--access-key={access}", f"--secret-key={secret}"
+        self._administer("key", "create", "--uid=test", "--key-type=s3", *keys)
+        return access, secret
+
+    def remove_key(self, access: str) -> None:
+        """From now on, nobody is let in with it."""
+        self._administer("key", "rm", "--uid=test", "--key-type=s3", f"--access-key={access}")
 
     @property
     def _conf(self) -> Path:
@@ -178,6 +186,10 @@ class S3Server:
             done = subprocess.run(command, env=environment, stdout=log, stderr=log, timeout=60, check=False)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command[:4])} failed:\n{self._log.read_text()[-2000:]}")
+
+    def _administer(self, *command: str) -> None:
+        log = str(self._directory / "log/admin.log")
+        self._run("radosgw-admin", "-n", "client.rgw", "--log-file", log, "--admin-socket", "", *command)
 
     def _wait(self) -> None:
         for _ in range(300):

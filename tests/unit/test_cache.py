@@ -167,7 +167,7 @@ def test_the_command_line_lists_prunes_and_clears(cache: Cache, remote: Store, e
         return json.loads(done.output)
 
     assert run("ls")["bytes"] == 3 * SIZE
-    assert run("prune", "--older-than", "1h") == {"blobs": 0, "bytes": 0, "in_use": 0}
+    assert run("prune", "--older-than", "1h") == {"blobs": 0, "bytes": 0, "in_use": 0, "foreign": 0}
     assert run("prune", "--size", "250kB")["blobs"] == 1
     assert run("clear")["blobs"] == 2
     assert run("ls")["blobs"] == []

@@ -75,6 +75,19 @@ def test_ls_of_what_is_not_there_fails(filled: cas.Store):
     assert "nowhere" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "path", ["../secret", "a/../../secret", "..", "a//b", "a\\b", "new\nline", "//[", "\x1b[2J"]
+)
+@pytest.mark.parametrize("command", ["ls", "verify", "stats"])
+def test_a_hostile_path_is_one_line_and_no_traceback(filled: cas.Store, command: str, path: str):
+    done = run(command, f"cas://{filled.name}/{path}")
+    assert done.returncode in (1, 2)
+    assert done.stdout == ""
+    assert done.stderr.startswith("cas: ")
+    assert done.stderr.count("\n") == 1
+    assert "\x1b" not in done.stderr
+
+
 def test_stats_counts_logical_and_stored_bytes(filled: cas.Store):
     found = json.loads(run("stats", "--json", filled.name).stdout)
     assert found["total"]["logical"] == 200_022

@@ -1,6 +1,8 @@
 """Digests are values that carry their algorithm."""
 
 import hashlib
+import os
+import signal
 
 import pytest
 from blake3 import blake3
@@ -56,3 +58,19 @@ def test_a_hasher_computes_every_algorithm_over_the_same_bytes():
 def test_a_hasher_refuses_an_unknown_algorithm():
     with pytest.raises(InvalidDigest, match="md5"):
         Hasher(("md5",))
+
+
+def test_a_forked_child_hashes_though_its_parents_threads_stay_behind() -> None:
+    data = b"x" * (8 << 20)
+
+    def digest() -> Digest:
+        hasher = Hasher(threads=-1)  # all cores
+        hasher.update(data)
+        return hasher.digest()
+
+    expected = digest()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)
+        os._exit(digest() != expected)
+    assert os.waitpid(child, 0)[1] == 0

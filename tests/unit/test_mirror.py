@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from cas import ArtifactRoot, Store
+from cas.atomic import SEAL_NS
+from cas.backends import MemoryBackend
 from cas.errors import InvalidInput, PathNotFound
 from cas.fetch import How
 from cas.mirror import MirrorReport, mirror
@@ -122,6 +126,33 @@ def test_two_stores_that_mirror_each_other_end_alike(source: ArtifactRoot, other
     assert not mirror(other, source.store).failed
     assert contents(source) == contents(theirs)
     assert contents(source)["both"] == b"2"
+
+
+def test_what_is_later_wins_though_what_is_older_was_mirrored_first(
+    source: ArtifactRoot, other: Store, tmp_path: Path
+) -> None:
+    """A record keeps its stamp: when it was mirrored says nothing."""
+    third = Store.create(tmp_path / "third").artifact_root(RUN)
+    third.ingest_bytes(b"later", "model/config")
+    time.sleep(0.01)
+    mirrored(source, other)
+    mirrored(third, other)
+    assert contents(other.artifact_root(RUN))["model/config"] == b"later"
+
+
+def test_a_damaged_blob_gets_into_no_bucket(source: ArtifactRoot) -> None:
+    """Its seal says nothing: what passes is hashed."""
+    bucket = Store.create(MemoryBackend())
+    entry = source.entry("model/weights")
+    path = source.local_path(entry)
+    assert path is not None
+    path.chmod(0o644)
+    path.write_bytes(b"x" + LARGE[1:])
+    os.utime(path, ns=(SEAL_NS, SEAL_NS))
+    report = mirror(source.store, bucket)
+    assert [each.root for each in report.failed] == [RUN]
+    assert list(bucket.blobs.listing()) == []
+    assert [*bucket.artifact_roots()] == []
 
 
 def test_one_experiment_or_one_directory_can_be_taken(source: ArtifactRoot, other: Store) -> None:
