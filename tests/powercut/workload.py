@@ -83,7 +83,7 @@ def sabotage(control: str) -> None:
 
     os.fsync = careless  # type: ignore[assignment]
     if control in ("nothing", "batches"):
-        cas.atomic._syncfs = lambda path: None
+        cas.atomic.sync_file_system = lambda path: None
 
 
 class _Speaker:
@@ -171,7 +171,7 @@ class _Worker:
         """A whole model, whose blobs can be collected then."""
         if self._models:
             root, paths = self._models.pop(self._random.randrange(len(self._models)))
-            with self._log("discard", dict.fromkeys((f"{root}:{path}" for path in paths))):
+            with self._log("discard", dict.fromkeys(f"{root}:{path}" for path in paths)):
                 self._store.artifact_root(root).remove()
 
     def _large(self, call: str) -> None:
