@@ -43,13 +43,15 @@ class Trial:
         store = self.disk.directory / "store"
         self.disk.arm()
         name = f"{control}{number}"
-        reader = _Child(lambda pipe: workload.run(pipe, store, f"{self.seed}-{name}", control))
-        if control or chance.random() < 0.5:
-            reader.wait_for(chance.randrange(1, 30))
+        child = _Child(lambda pipe: workload.run(pipe, store, f"{self.seed}-{name}", control))
+        if control:
+            child.wait_for(chance.randrange(2, 12))
+        elif chance.random() < 0.5:
+            child.wait_for(chance.randrange(1, 30))
         else:
-            reader.wait_until(chance.uniform(0, 4))
+            child.wait_until(chance.uniform(0, 4))
         self.disk.cut()
-        before, after = reader.stop()
+        before, after = child.stop()
         outcome.kinds = self._record(before, after, outcome)
         self.disk.revive()
         self._judge(store, outcome)
@@ -98,8 +100,9 @@ def _survey(pipe: int, store: Path) -> None:
             "empty_intents": survey.empty_intents,
             "read": survey.read,
         }
-    except BaseException:
-        said = {"error": traceback.format_exc()}
+    except BaseException as error:
+        traceback.print_exc()  # to the console
+        said = {"error": f"the store cannot be looked through: {error!r}"}
     with os.fdopen(pipe, "w") as file:
         json.dump(said, file)
 
