@@ -67,7 +67,8 @@ def _fetch_kernel(directory: Path) -> Path:
     unpacked = directory.with_name("unpacked")
     shutil.rmtree(unpacked, ignore_errors=True)
     unpacked.mkdir(parents=True)
-    subprocess.run(["apt-get", "download", "-qq", match[1]], check=True, cwd=unpacked)
+    as_is = ("-o", "APT::Sandbox::User=root")  # another user may not write here
+    subprocess.run(["apt-get", "download", "-qq", *as_is, match[1]], check=True, cwd=unpacked)
     (package,) = unpacked.glob("*.deb")
     subprocess.run(["dpkg-deb", "-x", package, unpacked], check=True)
     (modules := unpacked / "done" / "modules").mkdir(parents=True)

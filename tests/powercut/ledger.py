@@ -56,7 +56,8 @@ class Ledger:
         outcome.acknowledged = self.acknowledged
         outcome.files = sum(map(len, self.certain.values()))
         for worker in sorted({*self.certain, *self.pending, *map(worker_of, found)}):
-            calls, moment = self.pending.pop(worker, []), self.certain[worker]
+            calls = [call for call in self.pending.pop(worker, []) if call.changes]
+            moment = self.certain[worker]
             own = {key: value for key, value in found.items() if worker_of(key) == worker}
             moments = [moment, *(moment := _after(moment, call) for call in calls)]
             if own in moments:

@@ -39,7 +39,9 @@ def run(image: Image, directory: Path, arguments: Sequence[str], timeout: float)
             assert process.stdout is not None
             for line in process.stdout:
                 yield line.strip()
+            if process.wait() != 0:
+                print(f"powercut: QEMU ended with {process.returncode} (-9: it was killed)", file=sys.stderr)
         finally:
             timer.cancel()
             process.kill()
-    disk.unlink()
+            disk.unlink()

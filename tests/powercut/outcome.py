@@ -29,7 +29,7 @@ class Outcome:
     files: int = 0
     whole: int = 0
     absent: int = 0
-    torn_intents: int = 0
+    empty_intents: int = 0
     read: int = 0
     seconds: float = 0.0
     kinds: dict[str, int] = field(default_factory=dict)

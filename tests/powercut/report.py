@@ -60,7 +60,7 @@ class Report:
             "bytes verified": f"{sum(each.read for each in cuts):,}",
             "lost, damaged or torn": sum(len(each.problems) for each in cuts),
             "cuts with any of these": len(bad),
-            "intents left torn": sum(each.torn_intents for each in cuts),
+            "intents left empty": sum(each.empty_intents for each in cuts),
             "file system": self._file_system,
             "seed": self._seed,
             "seconds": round(seconds),

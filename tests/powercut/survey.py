@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 import cas
+import cas.collect
 import cas.verify
 from cas.errors import CasError, StoreNotFound
 from cas.intent import Intent
@@ -22,7 +23,7 @@ class Survey:
     def __init__(self, path: Path) -> None:
         self.found: State = {}
         self.problems: list[str] = []
-        self.torn_intents = 0
+        self.empty_intents = 0
         self.read = 0
         try:
             store = cas.Store.open(path)
@@ -36,6 +37,7 @@ class Survey:
             if root.path != _PROBE:
                 self._look_through(root)
         self._intents(store)
+        cas.collect.plan(store)  # raises if there is anything that it cannot judge
         self._log_again(store, path)
 
     def _verify(self, store: cas.Store) -> None:
@@ -58,12 +60,17 @@ class Survey:
                 self.found[f"{root.path}:{entry.path}"] = repr(error)
 
     def _intents(self, store: cas.Store) -> None:
-        """They are not synced: a power cut may leave some empty, and nobody may need them then."""
+        """They are not synced: a power cut may leave some empty, which says that their writers are gone. What is
+        neither empty nor whole would tell a collector nothing it can rely on."""
         for key in store.backend.keys(INTENTS):
+            data = store.backend.read(key)
+            if not data:
+                self.empty_intents += 1
+                continue
             try:
-                Intent.decode(key, store.backend.read(key))
-            except CasError:
-                self.torn_intents += 1
+                Intent.decode(key, data)
+            except CasError as error:
+                self.problems.append(f"torn: {error}")
 
     def _log_again(self, store: cas.Store, path: Path) -> None:
         root, large = store.artifact_root(_PROBE), hashlib.shake_128(store.settings.id.encode()).digest(50_000)

@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.powercut import workload
 from tests.powercut.disk import Disk
-from tests.powercut.ledger import Call, Ledger
+from tests.powercut.ledger import STORE, Call, Ledger
 from tests.powercut.outcome import Outcome
 from tests.powercut.survey import Survey
 
@@ -43,13 +43,15 @@ class Trial:
         store = self.disk.directory / "store"
         self.disk.arm()
         name = f"{control}{number}"
-        reader = _Child(lambda pipe: workload.run(pipe, store, f"{self.seed}-{name}", control))
-        if control or chance.random() < 0.5:
-            reader.wait_for(chance.randrange(1, 30))
+        child = _Child(lambda pipe: workload.run(pipe, store, f"{self.seed}-{name}", control))
+        if control:
+            child.wait_for(chance.randrange(2, 12))
+        elif chance.random() < 0.5:
+            child.wait_for(chance.randrange(1, 30))
         else:
-            reader.wait_until(chance.uniform(0, 4))
+            child.wait_until(chance.uniform(0, 4))
         self.disk.cut()
-        before, after = reader.stop()
+        before, after = child.stop()
         outcome.kinds = self._record(before, after, outcome)
         self.disk.revive()
         self._judge(store, outcome)
@@ -81,11 +83,11 @@ class Trial:
             outcome.problems.append(said["error"])
             return
         outcome.problems += said["problems"]
-        outcome.torn_intents, outcome.read = said["torn_intents"], said["read"]
+        outcome.empty_intents, outcome.read = said["empty_intents"], said["read"]
         self.ledger.judge(said["found"], outcome)
         if not self.ledger.has_store:
             self.ledger = Ledger()  # the survey made one
-            self.ledger.begin(Call("store", "create", {**workload.STORE}))
+            self.ledger.begin(Call("store", "create", {**STORE}))
             self.ledger.acknowledge("store")
 
 
@@ -95,11 +97,12 @@ def _survey(pipe: int, store: Path) -> None:
         said = {
             "found": survey.found,
             "problems": survey.problems,
-            "torn_intents": survey.torn_intents,
+            "empty_intents": survey.empty_intents,
             "read": survey.read,
         }
-    except BaseException:
-        said = {"error": traceback.format_exc()}
+    except BaseException as error:
+        traceback.print_exc()  # to the console
+        said = {"error": f"the store cannot be looked through: {error!r}"}
     with os.fdopen(pipe, "w") as file:
         json.dump(said, file)
 

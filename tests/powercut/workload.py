@@ -12,15 +12,19 @@ import shutil
 import signal
 import stat
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import cas
 import cas.atomic
+import cas.collect
 import cas.mirror
 import cas.references
 from cas.digest import Hasher, digest_of
+from cas.errors import InvalidInput
 from tests.powercut.ledger import STORE
 from tests.support import origin
 
@@ -48,11 +52,22 @@ def run(pipe: int, store: Path, seed: str, control: str) -> None:
         for number in range(_WORKERS)
     ]
     threads = [threading.Thread(target=worker.run) for worker in workers]
+    # Not always: it syncs everything now and then, and would hide what others forget.
+    if not control and random.Random(f"{seed} collector").random() < 0.3:
+        threading.Thread(target=_collect, args=(cas.Store.open(store), say), daemon=True).start()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     os._exit(0)
+
+
+def _collect(store: cas.Store, speaker: _Speaker) -> None:
+    """Delete, without grace, what nobody needs; which nobody may notice."""
+    while True:
+        with speaker.call("collector", "collect", {}), suppress(InvalidInput):  # before anything is logged
+            cas.collect.execute(store, cas.collect.plan(store, grace=0))
+        time.sleep(0.2)
 
 
 def sabotage(control: str) -> None:
@@ -68,7 +83,7 @@ def sabotage(control: str) -> None:
 
     os.fsync = careless  # type: ignore[assignment]
     if control in ("nothing", "batches"):
-        cas.atomic._syncfs = lambda path: None  # type: ignore[assignment]
+        cas.atomic.sync_file_system = lambda path: None
 
 
 class _Speaker:
@@ -76,7 +91,7 @@ class _Speaker:
         self._pipe = pipe
         self._lock = threading.Lock()
 
-    def call(self, worker: str, kind: str, changes: dict[str, str] | dict[str, str | None]) -> _Announced:
+    def call(self, worker: str, kind: str, changes: Mapping[str, str | None]) -> _Announced:
         return _Announced(self, {"worker": worker, "kind": kind, "changes": changes})
 
     def say(self, message: dict[str, Any]) -> None:
@@ -111,10 +126,12 @@ class _Worker:
         self._random = random.Random(f"{seed} {name}")
         self._seed = seed
         self._here: list[str] = []
+        self._models: list[tuple[str, list[str]]] = []
         kinds: dict[Callable[[str], None], int] = {
             self._small: 8,
             self._replace: 3,
             self._remove: 1,
+            self._discard: 2,
             self._large: 4,
             self._orphan: 2,
             self._tree: 3,
@@ -150,6 +167,13 @@ class _Worker:
             with self._log("remove", {f"{SHARED}:{path}": None}):
                 self._store.artifact_root(SHARED).remove(path)
 
+    def _discard(self, call: str) -> None:
+        """A whole model, whose blobs can be collected then."""
+        if self._models:
+            root, paths = self._models.pop(self._random.randrange(len(self._models)))
+            with self._log("discard", dict.fromkeys(f"{root}:{path}" for path in paths)):
+                self._store.artifact_root(root).remove()
+
     def _large(self, call: str) -> None:
         """Of a few files that both workers log, often at the same time."""
         shared = random.Random(f"{self._seed} {self._random.randrange(6)}")
@@ -158,6 +182,7 @@ class _Worker:
         root = self._root(call)
         with self._log("large", {f"{root}:weights": said(data)}):
             self._store.artifact_root(root).ingest_file(source, "weights")
+        self._models.append((root, ["weights"]))
 
     def _orphan(self, call: str) -> None:
         """Of a blob that was named by a process that was killed before it synced the name."""
@@ -189,6 +214,7 @@ class _Worker:
         source, root = self._source(files, call), self._root(call)
         with self._log(kind, {f"{root}:model/{path}": said(data) for path, data in files.items()}):
             self._store.artifact_root(root).ingest_tree(source, "model")
+        self._models.append((root, [f"model/{path}" for path in files]))
 
     def _persist(self, call: str) -> None:
         """Log references, then make them real: streamed, and published under their sha256."""
@@ -217,7 +243,7 @@ class _Worker:
             report = cas.mirror.mirror(self._other, self._store, root)
             assert report.changed == 1, report
 
-    def _log(self, kind: str, changes: dict[str, str] | dict[str, str | None]) -> _Announced:
+    def _log(self, kind: str, changes: Mapping[str, str | None]) -> _Announced:
         return self._speaker.call(self._name, kind, changes)
 
     def _root(self, call: str) -> str:
