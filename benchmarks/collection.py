@@ -11,6 +11,7 @@ import argparse
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -59,7 +60,11 @@ def _rows(directory: Path, models: int, *, in_bucket: bool) -> Iterator[tuple[st
     directory.mkdir()
     local = str(directory / "store")
     os.environ |= {"CAS_STAT_CACHE": "off", "XDG_CACHE_HOME": str(directory / "cache")}
-    _fill(local, models)
+    with tempfile.TemporaryDirectory(
+        prefix="cas-bench-", dir="/dev/shm"
+    ) as memory:  # nothing waits for syncs there
+        _fill(f"{memory}/store", models)
+        shutil.copytree(f"{memory}/store", local)
     if in_bucket:
         with _bucket(directory / "server") as (server, bucket):
             _copy(local, bucket)

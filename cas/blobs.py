@@ -127,9 +127,15 @@ class Blobs:
         return self.digests(key, ()) is not None
 
     def digests(
-        self, key: str, algorithms: tuple[str, ...], advance: Advance = lambda _: None
+        self,
+        key: str,
+        algorithms: tuple[str, ...],
+        advance: Advance = lambda _: None,
+        *,
+        size: int | None = None,
     ) -> dict[str, Digest] | None:
-        """Read every byte under ``key``: its digests by ``algorithms``, and the one it is stored under.
+        """Read every byte under ``key``: its digests by ``algorithms``, and the one it is stored under. ``size`` is
+        what was just listed.
 
         None if that one is not as it should be; the blob then goes to quarantine. Raises :class:`KeyNotFound`.
 
@@ -137,7 +143,7 @@ class Blobs:
         """
         digest = parse_blob_key(key)[0]
         wanted = tuple(dict.fromkeys((digest.algorithm, *algorithms)))
-        found = {} if self._is_link(key) else rehash(self.backend, key, wanted, advance).digests
+        found = {} if self._is_link(key) else rehash(self.backend, key, wanted, advance, size=size).digests
         if self.local is None and found[digest.algorithm] != digest:
             first, found = found, rehash(self.backend, key, wanted, advance).digests
             if found[digest.algorithm] not in (first[digest.algorithm], digest):

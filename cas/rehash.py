@@ -21,11 +21,19 @@ Advance = Callable[[int], object]
 """Told of bytes that were read."""
 
 
-def rehash(backend: Backend, key: str, algorithms: tuple[str, ...], advance: Advance = lambda _: None) -> Ingested:
-    """Size and digests of the object under ``key``. Raises :class:`KeyNotFound`."""
+def rehash(
+    backend: Backend,
+    key: str,
+    algorithms: tuple[str, ...],
+    advance: Advance = lambda _: None,
+    *,
+    size: int | None = None,
+) -> Ingested:
+    """Size and digests of the object under ``key``. Where its ``size`` was just listed, an object store need not be
+    asked for it. Raises :class:`KeyNotFound`."""
     if isinstance(backend, SupportsLocalFiles):
         return _file(backend.path(key), key, algorithms, advance)
-    size = backend.size(key)
+    size = backend.size(key) if size is None else size
     hasher = Hasher(algorithms, threads=_ALL_CORES)
     if size <= SPAN:
         hasher.update(backend.read(key))

@@ -193,7 +193,7 @@ class _Verification:
             if reading:
                 # One large blob of a bucket takes the whole line, and as much memory as there shall be.
                 with self._line if size > _SMALL and not local else nullcontext():
-                    good = self._read(key, need)
+                    good = self._read(key, size, need)
             else:
                 good = not local or self._store.blobs.is_usable(key, size)
                 self._progress(size)
@@ -208,12 +208,13 @@ class _Verification:
         elif need is not None and size != need.size:
             self._found(Kind.DAMAGED, key, f"it has {size} bytes, and should have {need.size}", models)
 
-    def _read(self, key: str, need: Need | None) -> bool:
+    def _read(self, key: str, size: int, need: Need | None) -> bool:
         """Read a blob, and compare it with every digest it goes by; whether that of its key is right."""
         own = parse_blob_key(key)[0]
         aliases = self._aliases.get(own, [])
         claimed = [*(need.files if need is not None else ()), *(digest for _, digest in aliases)]
-        found = self._store.blobs.digests(key, tuple(each.algorithm for each in claimed), self._advance)
+        algorithms = tuple(each.algorithm for each in claimed)
+        found = self._store.blobs.digests(key, algorithms, self._advance, size=size)
         if found is None:
             return False
         for alias, digest in aliases:
