@@ -15,6 +15,8 @@ from cas.ulid import milliseconds_of, new_ulid
 
 _KEYS = 4096
 """Of one list: every writer that relies on an old blob reads all lists."""
+_READ_AT_ONCE = 16
+"""A full list takes a megabyte of memory."""
 NEVER = float("inf")
 
 
@@ -64,6 +66,6 @@ def _lists(backend: Backend, keys: Iterable[str]) -> Iterator[tuple[str, Condemn
             return None  # spent, and dropped by another collector
 
     every = list(keys)
-    for key, listed in zip(every, at_once(backend, read, every), strict=True):
+    for key, listed in zip(every, at_once(backend, read, every, waiting=_READ_AT_ONCE), strict=True):
         if listed is not None:
             yield key, listed
