@@ -10,7 +10,6 @@ And each rule of the protocol, broken, leads to a state that is wrong: `pytest -
 
 from __future__ import annotations
 
-import os
 
 import pytest
 
@@ -63,7 +62,6 @@ def test_nothing_that_is_needed_is_deleted(name: str) -> None:
     assert not found.trace, f"in a world of {name}:\n{found}"
 
 
-@pytest.mark.skipif(os.environ.get("CAS_MODEL") != "all", reason="takes a minute: set CAS_MODEL=all")
 def test_nothing_that_is_read_is_deleted_where_all_come_together() -> None:
     found = explore(WITH_A_READER)
     assert not found.trace, f"\n{found}"
