@@ -10,7 +10,6 @@ And each rule of the protocol, broken, leads to a state that is wrong: `pytest -
 
 from __future__ import annotations
 
-
 import pytest
 
 from tests.model.explore import explore
