@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--models", type=int, nargs="+", default=[2_000, 20_000], help=f"of {_FILES} blobs each")
     parser.add_argument("--directory", type=Path, help="on a disk; by default the system's for temporary files")
     parser.add_argument("--s3", action=argparse.BooleanOptionalAction, default=True, help="in a bucket, too")
+    parser.add_argument("--only", nargs="+", choices=STEPS, default=list(STEPS), help="these steps")
     parser.add_argument("--step", help=argparse.SUPPRESS)
     parser.add_argument("--store", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -50,13 +51,13 @@ def main() -> None:
     shown = Table("store", "blobs", "step", "s", "MB at most", "before", "requests", "what", box=SIMPLE)
     with tempfile.TemporaryDirectory(prefix="cas-bench-", dir=arguments.directory) as name:
         for models in arguments.models:
-            for row in _rows(Path(name) / str(models), models, in_bucket=arguments.s3):
+            for row in _rows(Path(name) / str(models), models, arguments.only, in_bucket=arguments.s3):
                 print(*row, sep="  ", flush=True)
                 shown.add_row(*row)
     Console(width=100).print(shown)
 
 
-def _rows(directory: Path, models: int, *, in_bucket: bool) -> Iterator[tuple[str, ...]]:
+def _rows(directory: Path, models: int, only: Sequence[str], *, in_bucket: bool) -> Iterator[tuple[str, ...]]:
     directory.mkdir()
     local = str(directory / "store")
     os.environ |= {"CAS_STAT_CACHE": "off", "XDG_CACHE_HOME": str(directory / "cache")}
@@ -68,12 +69,14 @@ def _rows(directory: Path, models: int, *, in_bucket: bool) -> Iterator[tuple[st
     if in_bucket:
         with _bucket(directory / "server") as (server, bucket):
             _copy(local, bucket)
-            yield from _steps("S3", bucket, models, server.requests)
-    yield from _steps("disk", local, models, lambda: 0)
+            yield from _steps("S3", bucket, models, only, server.requests)
+    yield from _steps("disk", local, models, only, lambda: 0)
 
 
-def _steps(where: str, store: str, models: int, requests: Callable[[], int]) -> Iterator[tuple[str, ...]]:
-    for step in STEPS:
+def _steps(
+    where: str, store: str, models: int, only: Sequence[str], requests: Callable[[], int]
+) -> Iterator[tuple[str, ...]]:
+    for step in only:
         before = requests()
         command = [sys.executable, "-m", "benchmarks.collection", "--step", step, "--store", store]
         told = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
