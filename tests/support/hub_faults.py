@@ -144,7 +144,7 @@ def throttled(bytes_per_second: int) -> Fault:
 
 
 class Counted:
-    """Counts the bytes of large files that are sent, through whatever other fault there is."""
+    """Counts the bytes of large files that are given to be sent, through whatever other fault there is."""
 
     def __init__(self, rule: Rule | None = None) -> None:
         self.bytes = 0
@@ -164,9 +164,9 @@ class Counted:
 
     def _count(self, body: object) -> Iterator[bytes]:
         for chunk in body:  # type: ignore[attr-defined]
-            yield chunk
             with self._lock:
-                self.bytes += len(chunk)
+                self.bytes += len(chunk)  # before it is sent: whoever has it must find it counted
+            yield chunk
 
 
 def _start(reply: Reply) -> int:
