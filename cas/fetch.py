@@ -19,6 +19,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from cas.atomic import remove
 from cas.backends import SupportsLocalFiles
@@ -37,6 +38,9 @@ from cas.supply import Supply
 
 _logger = logging.getLogger(__name__)
 
+ANEW = (False, False, True)
+"""For each try of a log call that relies on what it fetched: whether to bring anew what is there. Collectors may
+take that between seeing and pinning it, again and again; what a living intent wrote they leave alone."""
 FILES_AT_ONCE = 2
 """sha256 keeps one core busy for each file; more connections come from within a file."""
 
@@ -63,34 +67,38 @@ class FetchReport:
         self.bytes[how] += size
 
 
+class _Writing(NamedTuple):
+    """Of one call of :meth:`Fetcher.fetch`."""
+
+    intent: str
+    anew: bool
+
+
 class Fetcher:
-    """Fetches from ``supply`` into the blobs of one local store. ``patience`` is in seconds without progress.
+    """Fetches from ``supply`` into the blobs of one local store. ``patience`` is in seconds without progress."""
 
-    With ``anew``, what is there is brought again: blobs that nobody needs may go as soon as they were seen, those
-    of one's own intent do not.
-    """
-
-    def __init__(self, blobs: Blobs, supply: Supply, *, patience: float | None = None, anew: bool = False) -> None:
+    def __init__(self, blobs: Blobs, supply: Supply, *, patience: float | None = None) -> None:
         if blobs.local is None:
             raise InvalidInput(f"{blobs.backend.name} is no local store")
         self._blobs = blobs
         self._local: SupportsLocalFiles = blobs.local
         self._supply = supply
         self._patience = patience
-        self._anew = anew
         self._stopped = False
 
-    def fetch(self, entries: Iterable[Entry], intent: str) -> FetchReport:
+    def fetch(self, entries: Iterable[Entry], intent: str, *, anew: bool = False) -> FetchReport:
         """Have the bytes of all ``entries`` here. Those of other digests go on if one fails; then its error is
         raised, and what was complete stays for the next time.
 
-        Blobs are written for ``intent``, which must be announced where anybody collects.
+        Blobs are written for ``intent``, which must be announced where anybody collects; with ``anew``, also
+        those that are there.
         """
+        writing = _Writing(intent, anew)
         report = FetchReport()
         wanted = {entry.digest: entry for entry in entries}
         missing = []
         for entry in wanted.values():
-            if self._is_held(entry.digest, entry.size):
+            if self._will_do(entry.digest, entry.size, writing):
                 report.add(How.HELD, entry.size)
             else:
                 missing.append(entry)
@@ -98,7 +106,7 @@ class Fetcher:
         # The largest first, so that the last one to end is not one that has just begun.
         missing.sort(key=lambda entry: -entry.size)
         with ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="cas-fetch") as pool:
-            results = [(entry, pool.submit(self._fetch, entry, intent)) for entry in missing]
+            results = [(entry, pool.submit(self._fetch, entry, writing)) for entry in missing]
             try:
                 for entry, result in results:
                     report.add(result.result(), entry.size)
@@ -109,14 +117,14 @@ class Fetcher:
                 raise
         return report
 
-    def _fetch(self, entry: Entry, intent: str) -> How:
+    def _fetch(self, entry: Entry, writing: _Writing) -> How:
         check_way(self._blobs.backend.name, str(self._downloads))
         with exclusive(self._downloads / f"{entry.digest.algorithm}-{entry.digest.hex}.lock"):
-            if self._is_held(entry.digest, entry.size):
+            if self._will_do(entry.digest, entry.size, writing):
                 return How.HELD
-            return self._link(entry, intent) or self._stream(entry, intent)
+            return self._link(entry, writing) or self._stream(entry, writing)
 
-    def _link(self, entry: Entry, intent: str) -> How | None:
+    def _link(self, entry: Entry, writing: _Writing) -> How | None:
         """From a copy on this machine, if there is one, and it is what it claims to be."""
         algorithms = self._supply.algorithms(entry)
         # Two stores never share a file: what befalls one copy must not befall the other.
@@ -132,25 +140,25 @@ class Fetcher:
             with shared.owned():
                 if shared.digests.get(entry.digest.algorithm) == entry.digest and shared.size == entry.size:
                     how = How.LINKED if shared.linked else How.COPIED
-                    self._publish(entry, shared, intent)
+                    self._publish(entry, shared, writing)
                     return how
             _logger.warning("%s claims to be %s, and is %s; it is not used", path, entry.digest, shared.digest)
         return None
 
-    def _stream(self, entry: Entry, intent: str) -> How:
+    def _stream(self, entry: Entry, writing: _Writing) -> How:
         try:
-            self._stream_once(entry, intent)
+            self._stream_once(entry, writing)
         except OriginChanged as first:
             if not self._supply.is_stored(entry):
                 raise
             # A store's bytes never change: a bit fell over on the way, or where they are kept.
             try:
-                self._stream_once(entry, intent)
+                self._stream_once(entry, writing)
             except OriginChanged:
                 raise BlobDamaged(f"a blob is damaged where it is stored: {first}") from None
         return How.STREAMED
 
-    def _stream_once(self, entry: Entry, intent: str) -> None:
+    def _stream_once(self, entry: Entry, writing: _Writing) -> None:
         journal = Journal(self._directory(entry), entry.digest, entry.size)
         bar = self._supply.progress(os.path.basename(entry.path), entry)
         try:
@@ -176,25 +184,26 @@ class Fetcher:
                     raise
         finally:
             journal.close()
-        self._publish(entry, Ingested(entry.size, digests, journal.data), intent)
+        self._publish(entry, Ingested(entry.size, digests, journal.data), writing)
         journal.discard()
 
-    def _publish(self, entry: Entry, ingested: Ingested, intent: str) -> None:
+    def _publish(self, entry: Entry, ingested: Ingested, writing: _Writing) -> None:
         """Blob first, then alias. Bytes that were logged from a file before are here under their blake3: then
         only the alias is new."""
         assert ingested.temporary is not None
         blake3 = ingested.digests.get("blake3", entry.digest)
-        if blake3 != entry.digest and self._is_held(blake3, entry.size):
+        if blake3 != entry.digest and self._will_do(blake3, entry.size, writing):
             remove([ingested.temporary])
-            self._blobs.add_alias(entry.digest, intent, blake3)
+            self._blobs.add_alias(entry.digest, writing.intent, blake3)
             return
-        self._local.publish([(ingested.temporary, blob_key(entry.digest, intent))])
+        self._local.publish([(ingested.temporary, blob_key(entry.digest, writing.intent))])
         for digest in ingested.digests.values():
             if digest != entry.digest:
-                self._blobs.add_alias(digest, intent, entry.digest)
+                self._blobs.add_alias(digest, writing.intent, entry.digest)
 
-    def _is_held(self, digest: Digest, size: int) -> bool:
-        return not self._anew and self._blobs.is_held(digest, size)
+    def _will_do(self, digest: Digest, size: int, writing: _Writing) -> bool:
+        """Whether there is a blob already that need not be brought."""
+        return not writing.anew and self._blobs.is_held(digest, size)
 
     def _directory(self, entry: Entry) -> Path:
         """Of the unfinished download; each user's own, since another user's might change under us."""

@@ -15,16 +15,14 @@ from typing import NamedTuple
 from cas.artifact_root import ArtifactRoot
 from cas.config import fetch_patience
 from cas.errors import CasError, InvalidInput, NotFound
-from cas.fetch import Fetcher, FetchReport
+from cas.fetch import ANEW, FetchReport
 from cas.fragment import Record
 from cas.manifest import Entry
 from cas.paths import relative_to
 from cas.store import Store
 from cas.supply import StoreSupply
-from cas.transit import Transit
+from cas.transit import fetcher
 
-_ROUNDS = (False, False, True)
-"""Whether to bring anew what is here: collectors may take it between seeing and pinning it, again and again."""
 _ROOTS_AT_ONCE = 4
 
 
@@ -76,8 +74,7 @@ class _Mirroring:
         self._target = target
         algorithms = ("blake3", *target.settings.aliases)
         supply = StoreSupply(source.blobs, algorithms=algorithms, more_copies=source.cache.copies)
-        fetcher = Fetcher if target.blobs.local is not None else Transit
-        self._fetchers = [fetcher(target.blobs, supply, patience=fetch_patience(), anew=anew) for anew in _ROUNDS]
+        self._fetcher = fetcher(target.blobs, supply, patience=fetch_patience())
 
     def take(self, what: tuple[ArtifactRoot, str]) -> tuple[str, FetchReport | CasError | OSError | None]:
         """What was brought, or why nothing was; None if there was nothing to take over."""
@@ -89,16 +86,16 @@ class _Mirroring:
 
     def _take(self, theirs: ArtifactRoot, path: str) -> FetchReport | None:
         ours = self._target.artifact_root(theirs.path)
-        for fetcher in self._fetchers:
+        for anew in ANEW:
             records, latest = theirs.state()
             known, _ = ours.state()
             new = [record for record in records.values() if _is_new(record, known, path)]
             if not new:
                 return None
             try:
-                report = self._log(theirs, ours, new, latest, fetcher)
+                report = self._log(theirs, ours, new, latest, anew=anew)
             except NotFound:
-                if fetcher is self._fetchers[-1]:
+                if anew:
                     raise
                 continue  # removed there, and collected, since we looked: look again
             if report is not None:
@@ -111,14 +108,15 @@ class _Mirroring:
         ours: ArtifactRoot,
         new: list[Record],
         latest: str,
-        fetcher: Fetcher | Transit,
+        *,
+        anew: bool,
     ) -> FetchReport | None:
         """One log call that says what ``new`` says; None, with nothing logged, if a collector took a blob away
         that was here."""
         with ours.log_call(after=latest) as writer:
             writer.announce()
             wanted = [record.entry for record in new if record.entry is not None and _has_blob(record.entry)]
-            report = fetcher.fetch(wanted, writer.intent)
+            report = self._fetcher.fetch(wanted, writer.intent, anew=anew)
             for record in new:
                 entry = record.entry
                 if entry is None:

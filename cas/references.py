@@ -9,16 +9,14 @@ from typing import NamedTuple
 from cas.artifact_root import ArtifactRoot
 from cas.config import fetch_patience
 from cas.errors import BlobNotFound
-from cas.fetch import Fetcher, FetchReport, How
+from cas.fetch import ANEW, FetchReport, How
 from cas.manifest import Entry
 from cas.sources import OriginStatus, source_of
 from cas.store import Store
 from cas.supply import Origins
-from cas.transit import Transit
+from cas.transit import fetcher
 
 _ASKED_AT_ONCE = 8
-_ROUNDS = (False, False, True)
-"""Whether to bring anew what is here: collectors may take it between seeing and pinning it, again and again."""
 
 
 class Checked(NamedTuple):
@@ -79,12 +77,6 @@ def _is_kept(root: ArtifactRoot, entry: Entry) -> bool:
     return root.store.blobs.is_usable(entry.blob, entry.size)
 
 
-def _fetcher(store: Store, *, anew: bool = False) -> Fetcher | Transit:
-    """What brings bytes from their origins into a store."""
-    fetcher = Transit if store.blobs.local is None else Fetcher
-    return fetcher(store.blobs, Origins(store.cache.copies), patience=fetch_patience(), anew=anew)
-
-
 def persist_files(
     root: ArtifactRoot, missing: list[Entry], contents: Mapping[str, bytes] | None = None
 ) -> FetchReport:
@@ -93,11 +85,11 @@ def persist_files(
     Raises what :class:`cas.fetch.Fetcher` does; then nothing is logged.
     """
     report, contents = FetchReport(), contents or {}
-    for anew in _ROUNDS:
-        fetcher = _fetcher(root.store, anew=anew)
+    origins = fetcher(root.store.blobs, Origins(root.store.cache.copies), patience=fetch_patience())
+    for anew in ANEW:
         with root.log_call([*(entry.path for entry in missing), *contents]) as writer:
             writer.announce()
-            fetched = fetcher.fetch(missing, writer.intent)
+            fetched = origins.fetch(missing, writer.intent, anew=anew)
             report.files.update(fetched.files)
             report.bytes.update(fetched.bytes)
             for entry in missing:

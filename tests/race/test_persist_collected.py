@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from cas import ArtifactRoot, Store, collect
+from cas import ArtifactRoot, Store
+from cas.backends import MemoryBackend
 from cas.digest import Digest
-from cas.fetch import Fetcher, FetchReport
 from cas.references import persist
 from cas.testing.fixtures import contents
+from tests.support.meanwhile import collected_after_fetching, log_and_remove
 from tests.support.origin import METADATA, SCHEME
 
 DATA = b"weights" * 30_000
 
 
+@pytest.fixture(params=["on a disk", "in a bucket"])
+def target(request: pytest.FixtureRequest, store: Store) -> Store:
+    return store if request.param == "on a disk" else Store.create(MemoryBackend(), aliases=("sha256",))
+
+
 @pytest.fixture
-def reference(root: ArtifactRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ArtifactRoot:
+def reference(target: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ArtifactRoot:
     for path, text in METADATA.items():
         (tmp_path / "packages" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "packages" / path).write_text(text)
@@ -27,6 +32,7 @@ def reference(root: ArtifactRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "origin" / "weights").write_bytes(DATA)
     monkeypatch.syspath_prepend(tmp_path / "packages")
     monkeypatch.setenv("CAS_TEST_ORIGIN", str(tmp_path / "origin"))
+    root = target.artifact_root("7/" + "a" * 32 + "/artifacts")
     with root.log_call() as writer:
         known = Digest.parse(f"sha256:{sha256(DATA).hexdigest()}")
         writer.put_known("weights", known, len(DATA), f"{SCHEME}://weights")
@@ -35,20 +41,10 @@ def reference(root: ArtifactRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_it_ends_though_what_is_found_is_collected_again_and_again(
-    store: Store, reference: ArtifactRoot, monkeypatch: pytest.MonkeyPatch
+    target: Store, reference: ArtifactRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fetch, collected = Fetcher.fetch, []
-
-    def fetch_beside_others(self: Fetcher, *arguments: Any) -> FetchReport:
-        another = store.artifact_root("7/another/artifacts")
-        another.ingest_bytes(DATA, "weights")
-        another.remove("weights")
-        report = fetch(self, *arguments)
-        collected.append(collect.execute(store, collect.plan(store, grace=0)).blobs)
-        return report
-
-    monkeypatch.setattr(Fetcher, "fetch", fetch_beside_others)
+    gone = collected_after_fetching(monkeypatch, target, lambda: log_and_remove(target, DATA))
     persist(reference)
-    assert collected == [1, 1, 1]
+    assert gone == [1, 1, 1]
     assert reference.entry("weights").blob is not None
     assert contents(reference) == {"weights": DATA}

@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from cas import ArtifactRoot, Store, collect
+from cas import ArtifactRoot, Store
 from cas.atomic import SEAL_NS
 from cas.backends import MemoryBackend
 from cas.digest import digest_of
 from cas.errors import InvalidInput, PathNotFound
-from cas.fetch import Fetcher, FetchReport, How
+from cas.fetch import How
 from cas.mirror import MirrorReport, mirror
 from cas.testing.fixtures import contents
 from cas.verify import verify
 from cas_cli.main import main
+from tests.support.meanwhile import collected_after_fetching, log_and_remove
 
 RUN = "7/" + "a" * 32 + "/artifacts"
 LARGE = b"weights" * 300_000
@@ -183,25 +183,27 @@ def test_what_a_collector_takes_meanwhile_is_brought_after_all(
     source: ArtifactRoot, other: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bytes were there, needed by nobody, when the mirror looked; an origin is no substitute for them."""
-    old = other.artifact_root("7/old/artifacts")
-    old.ingest_bytes(LARGE, "weights")
-    old.remove("weights")
     with source.log_call() as writer:
         writer.put_known("model/weights", digest_of(LARGE), len(LARGE), f"hf://models/o/n@{'0' * 40}/weights")
         writer.commit()
-    fetch, collected = Fetcher.fetch, []
-
-    def fetch_and_collect(self: Fetcher, *arguments: Any) -> FetchReport:
-        report = fetch(self, *arguments)
-        collected.append(collect.execute(other, collect.plan(other, grace=0)).blobs)
-        return report
-
-    monkeypatch.setattr(Fetcher, "fetch", fetch_and_collect)
+    log_and_remove(other, LARGE)
+    gone = collected_after_fetching(monkeypatch, other)
     mirrored(source, other)
-    assert collected == [1, 0]
-    entry = other.artifact_root(RUN).entry("model/weights")
-    assert entry.blob is not None
+    assert gone == [1, 0]
+    assert other.artifact_root(RUN).entry("model/weights").blob is not None
     assert contents(other.artifact_root(RUN))["model/weights"] == LARGE
+
+
+@pytest.mark.parametrize("where", ["on a disk", "in a bucket"])
+def test_in_the_end_it_relies_on_nothing_but_what_it_brought(
+    source: ArtifactRoot, other: Store, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often others log the same bytes, and have them collected."""
+    target = other if where == "on a disk" else Store.create(MemoryBackend())
+    gone = collected_after_fetching(monkeypatch, target, lambda: log_and_remove(target, LARGE))
+    mirrored(source, target)
+    assert gone == [1, 1, 1]
+    assert contents(target.artifact_root(RUN))["model/weights"] == LARGE
 
 
 def test_a_mirror_that_records_sha256_computes_it(source: ArtifactRoot, tmp_path: Path) -> None:
@@ -250,23 +252,3 @@ def test_the_command_refuses_a_place_inside_the_destination(source: ArtifactRoot
     done = CliRunner().invoke(main, ["mirror", source.store.name, f"{other.name}/7"])
     assert done.exit_code == 2
     assert "name the store itself" in done.output
-
-
-def test_nor_does_it_help_collectors_that_another_logs_the_same_again_and_again(
-    source: ArtifactRoot, other: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In the end a mirror relies on nothing but what it brought itself."""
-    fetch, collected = Fetcher.fetch, []
-
-    def fetch_beside_others(self: Fetcher, *arguments: Any) -> FetchReport:
-        another = other.artifact_root("7/another/artifacts")
-        another.ingest_bytes(LARGE, "weights")
-        another.remove("weights")
-        report = fetch(self, *arguments)
-        collected.append(collect.execute(other, collect.plan(other, grace=0)).blobs)
-        return report
-
-    monkeypatch.setattr(Fetcher, "fetch", fetch_beside_others)
-    mirrored(source, other)
-    assert collected == [1, 1, 1]
-    assert contents(other.artifact_root(RUN))["model/weights"] == LARGE
