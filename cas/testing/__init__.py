@@ -18,7 +18,10 @@ Needs pytest, which the package itself does not.
 import pytest
 
 # Before the import of what is to be rewritten: a failing assertion then shows its values.
-_MODULES = ("backend", "collecting", "fixtures", "reading", "store", "writing")
+_MODULES = (
+    *("backend", "fixtures", "reading", "store", "writing"),
+    *("beside", "collecting", "collection", "leftover", "needed"),
+)
 pytest.register_assert_rewrite(*(f"cas.testing.{module}" for module in _MODULES))
 
 from cas.testing.backend import BackendContract  # noqa: E402

@@ -22,7 +22,7 @@ from cas.cache import Cache
 from cas.digest import digest_of
 from cas.errors import BlobNotFound
 from cas.keys import BLOBS, CONDEMNED, INTENTS, UPLOADS, blob_key
-from cas.testing.collecting import collected, keys, sizes
+from cas.testing.collection import collected, keys, sizes
 from cas.ulid import new_ulid
 
 WEIGHTS = b"weights" * 20_000
