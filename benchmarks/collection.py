@@ -61,9 +61,8 @@ def _rows(directory: Path, models: int, only: Sequence[str], *, in_bucket: bool)
     directory.mkdir()
     local = str(directory / "store")
     os.environ |= {"CAS_STAT_CACHE": "off", "XDG_CACHE_HOME": str(directory / "cache")}
-    with tempfile.TemporaryDirectory(
-        prefix="cas-bench-", dir="/dev/shm"
-    ) as memory:  # nothing waits for syncs there
+    # In memory, where nothing waits for syncs.
+    with tempfile.TemporaryDirectory(prefix="cas-bench-", dir="/dev/shm") as memory:
         _fill(f"{memory}/store", models)
         shutil.copytree(f"{memory}/store", local)
     if in_bucket:

@@ -13,7 +13,7 @@ from cas.digest import Digest
 from cas.references import persist
 from cas.testing.fixtures import contents
 from tests.support.meanwhile import collected_after_fetching, log_and_remove
-from tests.support.origin import METADATA, SCHEME
+from tests.support.origin import SCHEME, install
 
 DATA = b"weights" * 30_000
 
@@ -25,9 +25,7 @@ def target(request: pytest.FixtureRequest, store: Store) -> Store:
 
 @pytest.fixture
 def reference(target: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ArtifactRoot:
-    for path, text in METADATA.items():
-        (tmp_path / "packages" / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "packages" / path).write_text(text)
+    install(tmp_path / "packages")
     (tmp_path / "origin").mkdir()
     (tmp_path / "origin" / "weights").write_bytes(DATA)
     monkeypatch.syspath_prepend(tmp_path / "packages")

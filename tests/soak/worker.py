@@ -23,7 +23,7 @@ from cas.manifest import Entry
 from cas.mirror import mirror
 from cas.references import persist
 from cas.verify import verify
-from tests.support.origin import METADATA, SCHEME
+from tests.support.origin import SCHEME, install
 
 State = dict[str, str]
 """Digests by path; of a reference, also that its bytes may be at their origin only."""
@@ -79,9 +79,7 @@ def make_origin(directory: Path) -> None:
     (directory / "origin").mkdir()
     for number, data in enumerate(CONTENTS):
         (directory / "origin" / str(number)).write_bytes(data)
-    for path, text in METADATA.items():
-        (directory / "packages" / path).parent.mkdir(parents=True, exist_ok=True)
-        (directory / "packages" / path).write_text(text)
+    install(directory / "packages")
 
 
 def use_origin(directory: Path) -> None:

@@ -23,6 +23,13 @@ METADATA = {
 }
 
 
+def install(packages: Path) -> None:
+    """Make ``packages`` a directory in which Python finds the entry point."""
+    for path, text in METADATA.items():
+        (packages / path).parent.mkdir(parents=True, exist_ok=True)
+        (packages / path).write_text(text)
+
+
 def directory() -> Path:
     """Where the files are."""
     return Path(os.environ.get("CAS_TEST_ORIGIN", "/tmp/origin"))

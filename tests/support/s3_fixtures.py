@@ -6,12 +6,15 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
 
 import pytest
 
 from cas import Store
+from cas.backends.bucket import Bucket
+from cas.backends.opening import open_bucket
+from cas.keys import STORE
+from cas.roots import parse_uri
+from cas.settings import Settings
 
 from .s3_server import S3Server, s3_server, why_not
 
@@ -37,10 +40,14 @@ def s3_environment(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
     return s3
 
 
-def new_store(uri: str, **settings: Any) -> Store:
-    """A new store in a bucket. What makes it slow, looking whether the server is fit for one, has its own tests."""
-    with patch("cas.store.probe"):
-        return Store.create(uri, **settings)
+def new_store(uri: str, *, aliases: tuple[str, ...] = ()) -> Store:
+    """An empty store in a bucket, which is no more than its settings. :meth:`Store.create` would first look, for
+    half a second, whether the server is fit for one: that has its own tests."""
+    place = parse_uri(uri)
+    assert isinstance(place, Bucket)
+    settings = Settings(str(uuid.uuid4()), aliases=aliases)
+    open_bucket(place).put(STORE, [settings.encode()], create=True)
+    return Store.open(uri)
 
 
 @pytest.fixture

@@ -87,6 +87,24 @@ def test_a_blob_that_goes_between_finding_and_opening_it_is_not_there(
         store.blobs.open(entry.digest, entry.size, entry.blob)
 
 
+def test_a_touched_blob_that_goes_while_it_is_rehashed_is_of_no_use(
+    store: cas.Store, root: cas.ArtifactRoot, monkeypatch: pytest.MonkeyPatch
+):
+    root.ingest_bytes(b"weights" * 10_000, "weights")
+    entry, verify = root.entry("weights"), Blobs.verify
+    assert entry.blob is not None
+    blob = Path(store.name, entry.blob)
+    os.utime(blob)
+
+    def gone_when_it_was_read(self: Blobs, key: str) -> bool:
+        good = verify(self, key)
+        blob.unlink()
+        return good
+
+    monkeypatch.setattr(Blobs, "verify", gone_when_it_was_read)
+    assert not store.blobs.is_usable(entry.blob, entry.size)
+
+
 def test_what_dead_processes_left_goes(filled: cas.Store):
     code = f"""
 import os, cas
